@@ -1,0 +1,1 @@
+//! Linux TUN devices: queues, batches, async reads and writes

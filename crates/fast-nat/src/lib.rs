@@ -1,0 +1,1 @@
+//! Address and session tables for NAT64, built for speed

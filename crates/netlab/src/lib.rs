@@ -1,0 +1,1 @@
+//! Network namespaces and veth links made from Rust, for tests and demonstrations

@@ -1,0 +1,1 @@
+//! protomask: a supervised NAT64 router for Linux.

@@ -1,0 +1,2 @@
+//! The `protomask` daemon.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The project's named verbs.
+fn main() {}
