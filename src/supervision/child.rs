@@ -1,0 +1,234 @@
+//! One concern under supervision: how an incarnation is born, lives and ends.
+//!
+//! There is one restart path. A stop, a panic, a hang and a failed start all end in an [`Exit`], and the answer is
+//! always a fresh Arbiter, a fresh actor and the next generation.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use actix::{Actor, AsyncContext as _, Context};
+use futures::FutureExt as _;
+use futures::future::{LocalBoxFuture, select};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::directory::Slot;
+use super::faults::{Faults, Point};
+use super::pulse::{Pulse, Pulsed};
+use super::status::{Board, Concern, Exit};
+
+/// Everything that the incarnations of one concern have in common.
+#[derive(Debug)]
+pub(super) struct Lineage {
+    pub(super) concern: Concern,
+    pub(super) current: AtomicU64,
+    pub(super) faults: Faults,
+    pub(super) board: Arc<Board>,
+}
+
+/// What an incarnation is given at birth.
+#[derive(Debug, Clone)]
+pub struct Birth(Arc<Incarnation>);
+
+#[derive(Debug)]
+pub(super) struct Incarnation {
+    lineage: Arc<Lineage>,
+    generation: u64,
+    pub(super) pulse: Pulse,
+    /// Pulses of threads that the actor runs (packet workers): at most one per queue.
+    pub(super) further_pulses: Mutex<Vec<(String, Arc<Pulse>)>>,
+    last_words: Mutex<Option<String>>,
+    pub(super) stop: Notify,
+}
+
+impl Birth {
+    pub(super) fn new(lineage: Arc<Lineage>, generation: u64) -> Self {
+        Self(Arc::new(Incarnation {
+            lineage,
+            generation,
+            pulse: Pulse::default(),
+            further_pulses: Mutex::default(),
+            last_words: Mutex::default(),
+            stop: Notify::new(),
+        }))
+    }
+
+    pub(super) fn incarnation(&self) -> &Incarnation {
+        &self.0
+    }
+
+    /// The number of this incarnation, from 1.
+    pub fn generation(&self) -> u64 {
+        self.0.generation
+    }
+
+    /// Whether this incarnation has not been replaced. One that wakes up late from a hang finds out here, and must
+    /// touch nothing.
+    pub fn is_current(&self) -> bool {
+        self.0.lineage.current.load(Ordering::Acquire) == self.0.generation
+    }
+
+    /// Puts the pulse of a thread that this actor runs under the watchdog's eyes.
+    pub fn watch(&self, name: String, pulse: Arc<Pulse>) {
+        self.0.further_pulses.lock().push((name, pulse));
+    }
+
+    /// Says why the actor is about to stop itself; the exit then counts as failed, for this reason.
+    pub fn give_up(&self, why: String) {
+        self.0.last_words.lock().get_or_insert(why);
+    }
+
+    /// The fault points of this concern.
+    pub fn faults(&self) -> &Faults {
+        &self.0.lineage.faults
+    }
+
+    /// Runs a task on the current Arbiter under this incarnation's pulse, so that a hang in it is seen. It ends with
+    /// the Arbiter.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let birth = self.clone();
+        actix_rt::spawn(async move { Pulsed::new(&birth.0.pulse, Box::pin(task)).await });
+    }
+}
+
+/// How a concern makes its actor.
+pub trait Blueprint: Send + Sync + 'static {
+    /// The actor.
+    type Actor: Actor<Context = Context<Self::Actor>>;
+
+    /// Builds an incarnation, on the Arbiter that it will live on. It reconciles from the data that outlives it; an
+    /// error is the reason why it cannot start.
+    fn build(&self, birth: Birth) -> LocalBoxFuture<'static, Result<Self::Actor, String>>;
+}
+
+type Start = dyn Fn(Birth) -> LocalBoxFuture<'static, Exit> + Send + Sync;
+
+/// A concern with its actor's type forgotten.
+pub struct Child {
+    pub(super) lineage: Arc<Lineage>,
+    pub(super) start: Arc<Start>,
+}
+
+impl std::fmt::Debug for Child {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Child({})", self.lineage.concern)
+    }
+}
+
+impl Child {
+    /// A concern whose actor comes from `blueprint` and is listed in the directory by `slot`.
+    pub fn new<B: Blueprint>(
+        concern: Concern,
+        board: &Arc<Board>,
+        blueprint: B,
+        slot: impl Fn() -> Arc<Slot<B::Actor>> + Send + Sync + 'static,
+    ) -> Self {
+        let blueprint = Arc::new(blueprint);
+        let start = move |birth: Birth| -> LocalBoxFuture<'static, Exit> {
+            let blueprint = Arc::clone(&blueprint);
+            let slot = slot();
+            async move { live(blueprint.as_ref(), &slot, birth).await }.boxed_local()
+        };
+        Self {
+            lineage: Arc::new(Lineage {
+                concern,
+                current: AtomicU64::new(0),
+                faults: Faults::default(),
+                board: Arc::clone(board),
+            }),
+            start: Arc::new(start),
+        }
+    }
+
+    /// A handle on the fault points of this concern.
+    #[cfg(feature = "fault-injection")]
+    pub fn faults(&self) -> impl std::ops::Deref<Target = Faults> + Clone + Send + Sync + use<> {
+        FaultsOf(Arc::clone(&self.lineage))
+    }
+}
+
+#[cfg(feature = "fault-injection")]
+#[derive(Clone)]
+struct FaultsOf(Arc<Lineage>);
+
+#[cfg(feature = "fault-injection")]
+impl std::ops::Deref for FaultsOf {
+    type Target = Faults;
+    fn deref(&self) -> &Faults {
+        &self.0.faults
+    }
+}
+
+/// One incarnation, from its birth to its end.
+async fn live<B: Blueprint>(blueprint: &B, slot: &Slot<B::Actor>, birth: Birth) -> Exit {
+    let inner = birth.incarnation();
+    let lineage = &inner.lineage;
+    let exit = Pulsed::new(
+        &inner.pulse,
+        Box::pin(async {
+            if lineage.faults.strikes(Point::Build) {
+                return Exit::CannotStart("injected fault".to_owned());
+            }
+            let built = AssertUnwindSafe(async { blueprint.build(birth.clone()).await }).catch_unwind().await;
+            let actor = match built {
+                Ok(Ok(actor)) => actor,
+                Ok(Err(why)) => return Exit::CannotStart(why),
+                Err(panic) => return Exit::Panicked(panic_text(panic.as_ref())),
+            };
+            if !birth.is_current() {
+                return Exit::Stopped;
+            }
+            run(actor, slot, &birth).await
+        }),
+    )
+    .await;
+    slot.withdraw(inner.generation);
+    exit
+}
+
+async fn run<A: Actor<Context = Context<A>>>(actor: A, slot: &Slot<A>, birth: &Birth) -> Exit {
+    let inner = birth.incarnation();
+    let context = Context::new();
+    slot.publish(inner.generation, context.address());
+    // The unwind is caught directly on the context's future. Were it caught further out, actix would poll the broken
+    // actor again while unwinding, and a second panic there would abort the process.
+    let mut alive = Box::pin(AssertUnwindSafe(context.into_future(actor)).catch_unwind());
+    let outcome = {
+        let stop = std::pin::pin!(inner.stop.notified());
+        let started = futures::poll!(alive.as_mut());
+        match started {
+            std::task::Poll::Ready(outcome) => Some(outcome),
+            std::task::Poll::Pending => {
+                inner.lineage.board.running(inner.lineage.concern, inner.generation);
+                match select(alive.as_mut(), stop).await {
+                    futures::future::Either::Left((outcome, _)) => Some(outcome),
+                    futures::future::Either::Right(_) => None,
+                }
+            }
+        }
+    };
+    // Taken out before the drop: dropping runs `stopping()` and `stopped()`, and nobody must reach the actor then.
+    slot.withdraw(inner.generation);
+    let dropped = std::panic::catch_unwind(AssertUnwindSafe(move || drop(alive)));
+    if let Some(Err(panic)) = outcome {
+        return Exit::Panicked(panic_text(panic.as_ref()));
+    }
+    if let Err(panic) = dropped {
+        return Exit::Panicked(panic_text(panic.as_ref()));
+    }
+    match inner.last_words.lock().take() {
+        Some(why) => Exit::Failed(why),
+        None => Exit::Stopped,
+    }
+}
+
+/// The words of a panic, where it has any.
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without words".to_owned())
+}

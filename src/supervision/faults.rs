@@ -1,0 +1,129 @@
+//! Points at which a test can make a concern fail.
+//!
+//! Without the feature `fault-injection` (release builds) all of this is nothing: [`Faults`] holds no data and
+//! [`Faults::at`] is empty.
+
+/// Where a fault can strike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Point {
+    /// While the actor is built: it refuses to start.
+    Build,
+    /// In `started()`: a panic.
+    Started,
+    /// In `stopped()`: a panic.
+    Stopped,
+    /// In a packet worker, with a batch in hand: a panic.
+    Worker,
+    /// In a packet worker, with a batch in hand: it never comes back.
+    WorkerHang,
+}
+
+#[cfg(feature = "fault-injection")]
+mod armed {
+    use super::Point;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// The faults that are armed for one concern: how many times each point will still strike.
+    #[derive(Debug, Default)]
+    pub struct Faults {
+        left: [AtomicU32; 5],
+        struck: [AtomicU32; 5],
+    }
+
+    impl Faults {
+        /// Makes `point` strike `times` times.
+        pub fn arm(&self, point: Point, times: u32) {
+            self.left[point as usize].store(times, Ordering::SeqCst);
+        }
+
+        /// How often `point` has struck: a test that never hit its point proves nothing.
+        pub fn struck(&self, point: Point) -> u32 {
+            self.struck[point as usize].load(Ordering::SeqCst)
+        }
+
+        /// Whether `point` strikes now.
+        pub fn strikes(&self, point: Point) -> bool {
+            let hit = self.left[point as usize]
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+                .is_ok();
+            if hit {
+                self.struck[point as usize].fetch_add(1, Ordering::SeqCst);
+            }
+            hit
+        }
+
+        /// Panics here if `point` is armed.
+        #[allow(clippy::panic, clippy::manual_assert, clippy::missing_panics_doc)] // the purpose of the feature
+        pub fn at(&self, point: Point) {
+            if self.strikes(point) {
+                panic!("injected fault: {point:?}");
+            }
+        }
+    }
+
+    /// A message that every actor takes under this feature: fail while handling it.
+    #[derive(Debug, Clone, Copy, actix::Message)]
+    #[rtype(result = "()")]
+    pub enum Inject {
+        /// Panic in the handler.
+        Panic,
+        /// Never come back from the handler (for as long as a test may last).
+        Hang,
+        /// Stop as if by own decision.
+        Stop,
+        /// Do nothing: shows that the actor answers.
+        Nothing,
+    }
+
+    impl Inject {
+        /// What a handler does with it.
+        #[allow(clippy::panic, clippy::disallowed_methods, clippy::missing_panics_doc)] // the purpose of the feature
+        pub fn strike<A: actix::Actor>(self, ctx: &mut A::Context)
+        where
+            A::Context: actix::ActorContext,
+        {
+            match self {
+                Self::Panic => panic!("injected fault: panic in a handler"),
+                Self::Hang => std::thread::sleep(std::time::Duration::from_mins(10)),
+                Self::Stop => actix::ActorContext::stop(ctx),
+                Self::Nothing => {}
+            }
+        }
+    }
+}
+
+#[cfg(feature = "fault-injection")]
+pub use armed::{Faults, Inject};
+
+/// Nothing, in builds without fault injection.
+#[cfg(not(feature = "fault-injection"))]
+#[derive(Debug, Default)]
+pub struct Faults;
+
+#[cfg(not(feature = "fault-injection"))]
+impl Faults {
+    /// Never.
+    #[allow(clippy::unused_self)]
+    #[inline]
+    pub const fn strikes(&self, _point: Point) -> bool {
+        false
+    }
+
+    /// Nothing.
+    #[inline]
+    pub const fn at(&self, _point: Point) {}
+}
+
+/// Gives an actor its handler for injected faults; expands to nothing in builds without the feature.
+#[macro_export]
+macro_rules! accepts_faults {
+    ($actor:ty) => {
+        #[cfg(feature = "fault-injection")]
+        impl actix::Handler<$crate::supervision::faults::Inject> for $actor {
+            type Result = ();
+            fn handle(&mut self, fault: $crate::supervision::faults::Inject, ctx: &mut Self::Context) {
+                fault.strike::<Self>(ctx);
+            }
+        }
+    };
+}
