@@ -297,10 +297,14 @@ fn route_changes(desired: &Desired, link: u32, snapshot: &Snapshot, plan: &mut P
 }
 
 fn made_by_the_kernel_for(route: &Route, link: u32) -> bool {
-    route.protocol == crate::protocol::KERNEL && route.link() == Some(link)
+    // With our metric it would still be in the way: the kernel holds one route for a destination and a metric.
+    route.protocol == crate::protocol::KERNEL && route.link() == Some(link) && route.metric != ROUTE_METRIC
 }
 
 /// The marks of our routes, for messages that tell a person how to find them.
 pub fn route_marks() -> String {
     format!("proto {ROUTE_PROTOCOL} metric {ROUTE_METRIC}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! Links, addresses and routes over rtnetlink: desired state against actual state.
+#![doc = include_str!("../README.md")]
 
 mod desired;
 mod error;

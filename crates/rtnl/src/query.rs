@@ -47,3 +47,6 @@ pub fn local_addresses(snapshot: &Snapshot) -> Vec<IpAddr> {
 pub fn overlaps(a: &IpNet, b: &IpNet) -> bool {
     a.contains(&b.network()) || b.contains(&a.network())
 }
+
+#[cfg(test)]
+mod tests;

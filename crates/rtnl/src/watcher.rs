@@ -195,3 +195,6 @@ fn event_of(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<Event> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
