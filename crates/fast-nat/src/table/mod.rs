@@ -1,0 +1,234 @@
+//! Who holds which address.
+
+mod entry;
+mod shard;
+mod timers;
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use siphasher::sip::SipHasher13;
+
+use crate::{Lease, LeaseKind, Timestamp};
+use entry::Entry;
+use shard::Index;
+use timers::Timers;
+
+/// Shards of each index. With two to sixteen workers, two of them rarely meet in one of 256.
+const SHARDS: usize = 256;
+
+/// Why a lease could not be put into the table. Nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InsertError {
+    /// The host holds another address.
+    #[error("{} already holds {}", .0.host, .0.address)]
+    HostHasLease(Lease),
+    /// Another host holds the address.
+    #[error("{} is already held by {}", .0.address, .0.host)]
+    AddressTaken(Lease),
+    /// The table is at its bound.
+    #[error("the lease table is full ({0} leases)")]
+    Full(usize),
+}
+
+/// A lease that ended, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// The lease.
+    pub lease: Lease,
+    /// When it ended.
+    pub at: Timestamp,
+}
+
+/// Who holds which address: shared by all packet workers, and outliving whoever manages it.
+///
+/// Two indexes, by host and by address, are never locked together. A lease is put into the index by address first
+/// (which reserves the address) and published by the one by host; it is taken out in the opposite order. No lock is
+/// held while anything but the index itself is touched.
+///
+/// Memory: about 130 bytes a lease (entry, two index slots, a timer), and 72 bytes for each lease that ended within
+/// the time that its address rests. The bound on both is the capacity.
+pub struct LeaseTable {
+    by_host: Index<Ipv6Addr>,
+    by_address: Index<Ipv4Addr>,
+    timers: Mutex<Timers>,
+    /// Leases that ended lately, oldest first: a rebuilt pool learns from here which addresses still rest.
+    ended: Mutex<VecDeque<Ended>>,
+    remember: Duration,
+    capacity: usize,
+    held: AtomicUsize,
+    next_generation: AtomicU32,
+}
+
+impl std::fmt::Debug for LeaseTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LeaseTable({} of {} leases)", self.len(), self.capacity)
+    }
+}
+
+impl LeaseTable {
+    /// An empty table for at most `capacity` leases, which remembers leases that ended for `remember`.
+    pub fn new(capacity: usize, remember: Duration) -> Self {
+        let key = random_key();
+        let hasher = SipHasher13::new_with_key(&key);
+        Self {
+            by_host: Index::new(SHARDS, hasher),
+            by_address: Index::new(SHARDS, hasher),
+            timers: Mutex::default(),
+            ended: Mutex::default(),
+            remember,
+            capacity,
+            held: AtomicUsize::new(0),
+            next_generation: AtomicU32::new(1),
+        }
+    }
+
+    /// The lease of a host that has just sent a packet; the lease is refreshed (RFC 4787 REQ-6, outbound).
+    #[inline]
+    pub fn by_host(&self, host: Ipv6Addr, now: Timestamp) -> Option<Lease> {
+        self.by_host.read(host, |entry| {
+            entry.refresh(now);
+            entry.lease()
+        })
+    }
+
+    /// The lease of an address, for an inbound packet. Refreshes nothing: an outsider must not be able to pin a lease.
+    #[inline]
+    pub fn by_address(&self, address: Ipv4Addr) -> Option<Lease> {
+        self.by_address.read(address, Entry::lease)
+    }
+
+    /// The lease of a host, left as it is.
+    #[inline]
+    pub fn peek_host(&self, host: Ipv6Addr) -> Option<Lease> {
+        self.by_host.read(host, Entry::lease)
+    }
+
+    /// Leases held, static ones included.
+    pub fn len(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Whether nobody holds anything.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The most leases that can be held.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How often a shard's lock was not free at the first try.
+    pub fn contended(&self) -> u64 {
+        self.by_host.contended() + self.by_address.contended()
+    }
+
+    /// Gives `address` to `host`. Giving it once more to the same host returns the lease that is there.
+    pub fn insert(
+        &self,
+        host: Ipv6Addr,
+        address: Ipv4Addr,
+        kind: LeaseKind,
+        now: Timestamp,
+    ) -> Result<Lease, InsertError> {
+        if self.held.fetch_add(1, Ordering::Relaxed) >= self.capacity {
+            self.held.fetch_sub(1, Ordering::Relaxed);
+            return Err(InsertError::Full(self.capacity));
+        }
+        let generation = self.next_generation.fetch_add(1, Ordering::Relaxed);
+        let entry = Arc::new(Entry::new(host, address, kind, generation, now));
+        if let Err(there) = self.by_address.insert(&entry) {
+            self.held.fetch_sub(1, Ordering::Relaxed);
+            return if there.host == host {
+                Ok(there.lease())
+            } else {
+                Err(InsertError::AddressTaken(there.lease()))
+            };
+        }
+        if let Err(there) = self.by_host.insert(&entry) {
+            self.by_address.remove_if(address, |other| other.generation == generation);
+            self.held.fetch_sub(1, Ordering::Relaxed);
+            return Err(InsertError::HostHasLease(there.lease()));
+        }
+        if kind == LeaseKind::Dynamic {
+            self.timers.lock().arm(now, host, generation);
+        }
+        Ok(entry.lease())
+    }
+
+    /// Ends the lease of an address, whatever its kind.
+    pub fn remove(&self, address: Ipv4Addr, now: Timestamp) -> Option<Lease> {
+        let lease = self.by_address(address)?;
+        self.end(lease.host, now, |entry| entry.generation == lease.generation)
+    }
+
+    /// Ends leases whose host has been silent for `lifetime`. Visits at most `budget` timers; when the answer says
+    /// that more are due, call again.
+    pub fn expire(&self, now: Timestamp, lifetime: Duration, budget: usize) -> (Vec<Lease>, bool) {
+        let due = self.timers.lock().due(now, budget);
+        let more = due.len() == budget;
+        let mut expired = Vec::new();
+        for (host, generation) in due {
+            let ended = self.end(host, now, |entry| {
+                entry.generation == generation && entry.last_seen() + lifetime <= now
+            });
+            match ended {
+                Some(lease) => expired.push(lease),
+                // Still active: the timer is lazy, and is set anew from when the host was last seen.
+                None => {
+                    if let Some(lease) = self.peek_host(host).filter(|lease| lease.generation == generation) {
+                        self.timers.lock().arm(lease.last_seen + lifetime, host, generation);
+                    }
+                }
+            }
+        }
+        (expired, more)
+    }
+
+    /// Leases that ended within the time that is remembered, oldest first.
+    pub fn ended(&self) -> Vec<Ended> {
+        self.ended.lock().iter().copied().collect()
+    }
+
+    /// All leases, copied shard by shard: each shard is locked for the time of copying it.
+    pub fn leases(&self) -> impl Iterator<Item = Lease> {
+        (0..self.by_host.shard_count())
+            .flat_map(|number| self.by_host.shard(number))
+            .map(|entry| entry.lease())
+    }
+
+    fn end(&self, host: Ipv6Addr, now: Timestamp, condition: impl FnOnce(&Entry) -> bool) -> Option<Lease> {
+        let entry = self.by_host.remove_if(host, condition)?;
+        self.by_address.remove_if(entry.address, |other| other.generation == entry.generation);
+        let held = self.held.fetch_sub(1, Ordering::Relaxed) - 1;
+        self.timers.lock().tidy(held);
+        let lease = entry.lease();
+        let mut ended = self.ended.lock();
+        while ended.front().is_some_and(|oldest| oldest.at + self.remember <= now)
+            || ended.len() >= self.capacity
+        {
+            ended.pop_front();
+        }
+        ended.push_back(Ended { lease, at: now });
+        Some(lease)
+    }
+}
+
+/// A key that no stranger knows. Without a source of randomness the addresses of this process have to do.
+fn random_key() -> [u8; 16] {
+    let mut key = [0; 16];
+    if getrandom::fill(&mut key).is_err() {
+        use std::hash::{BuildHasher as _, RandomState};
+        key[..8].copy_from_slice(&RandomState::new().hash_one(0).to_le_bytes());
+        key[8..].copy_from_slice(&RandomState::new().hash_one(1).to_le_bytes());
+    }
+    key
+}
+
+#[cfg(test)]
+mod tests;
