@@ -1,1 +1,17 @@
-//! Linux TUN devices: queues, batches, async reads and writes
+#![doc = include_str!("../README.md")]
+
+mod batch;
+mod device;
+mod error;
+mod fake;
+mod io;
+mod name;
+mod queue;
+mod sys;
+
+pub use batch::{Batch, BatchLayout, Slot};
+pub use device::{Device, DeviceBuilder, MAX_QUEUES};
+pub use error::Error;
+pub use fake::{FakeDevice, FakeHandle, FakeQueue, Full};
+pub use io::{OpenQueue, PacketIo, Written};
+pub use queue::{AsyncQueue, QueueHandle};

@@ -1,0 +1,124 @@
+//! A queue's descriptor, and a worker's end of it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::{OpenQueue, PacketIo, Written, sys};
+
+// A deleted device announces itself by an error and not by something to read, so both are waited for. They are tried
+// one after the other: tokio's `try_io` takes a combined interest for one that is never ready.
+const READING: [Interest; 2] = [Interest::READABLE, Interest::ERROR];
+const WRITING: [Interest; 2] = [Interest::WRITABLE, Interest::ERROR];
+
+/// One queue of a device. It owns the descriptor and outlives workers: while nobody has it open, the kernel keeps
+/// arriving packets (as many as the link's `txqueuelen`) for the next one who opens it.
+#[derive(Debug)]
+pub struct QueueHandle {
+    fd: OwnedFd,
+    number: usize,
+}
+
+impl QueueHandle {
+    pub(crate) fn new(fd: OwnedFd, number: usize) -> Self {
+        Self { fd, number }
+    }
+
+    /// Its place in the device: 0 for the first queue.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Opens a worker's end of the queue inside the calling tokio runtime. Ends are independent of each other: when
+    /// one is dropped the queue and what waits in it stay.
+    pub fn open(&self) -> io::Result<AsyncQueue> {
+        Ok(AsyncQueue { fd: sys::register(self.fd.try_clone()?)?, number: self.number })
+    }
+}
+
+impl OpenQueue for QueueHandle {
+    type Io = AsyncQueue;
+
+    fn open(&self) -> io::Result<AsyncQueue> {
+        QueueHandle::open(self)
+    }
+}
+
+impl AsFd for QueueHandle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A worker's end of a queue, bound to the tokio runtime that it was opened in.
+#[derive(Debug)]
+pub struct AsyncQueue {
+    fd: AsyncFd<OwnedFd>,
+    number: usize,
+}
+
+impl AsyncQueue {
+    /// Its queue's place in the device.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Makes the call if the descriptor may be ready in one of these ways, and clears that readiness if it is not.
+    fn when_ready(
+        &self,
+        interests: [Interest; 2],
+        mut call: impl FnMut(&OwnedFd) -> io::Result<usize>,
+    ) -> io::Result<Option<usize>> {
+        for interest in interests {
+            if let Some(length) = blocked(self.fd.try_io(interest, &mut call))? {
+                return Ok(Some(length));
+            }
+        }
+        Ok(None)
+    }
+}
+
+// `tun`'s own `recv` clears a buffer of 1,504 bytes at each call and its `Read` wants the device for itself alone, so
+// packets are read and written by the bare system calls.
+impl PacketIo for AsyncQueue {
+    async fn readable(&self) -> io::Result<()> {
+        // The guard is dropped as it is: only a read that would block clears the readiness.
+        self.fd.ready(READING[0] | READING[1]).await.map(drop)
+    }
+
+    async fn writable(&self) -> io::Result<()> {
+        self.fd.ready(WRITING[0] | WRITING[1]).await.map(drop)
+    }
+
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        self.when_ready(READING, |fd| sys::unless_blocked(|| nix::unistd::read(fd, buffer)))
+    }
+
+    fn try_write(&self, packet: &[u8]) -> io::Result<Written> {
+        let write = |fd: &OwnedFd| sys::unless_blocked(|| nix::unistd::write(fd, packet));
+        // A TUN device is nearly always writable, and tokio learns of it only after its first poll, so the first
+        // attempt does not ask; the second clears the readiness that `writable` waits for.
+        let written = match blocked(write(self.fd.get_ref()))? {
+            None => self.when_ready(WRITING, write)?,
+            written => written,
+        };
+        match written {
+            None => Ok(Written::WouldBlock),
+            Some(length) if length == packet.len() => Ok(Written::Done),
+            Some(length) => Err(io::Error::new(
+                io::ErrorKind::WriteZero,
+                format!("the device took {length} of {} bytes", packet.len()),
+            )),
+        }
+    }
+}
+
+fn blocked(answer: io::Result<usize>) -> io::Result<Option<usize>> {
+    match answer {
+        Ok(length) => Ok(Some(length)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,114 @@
+//! The system calls that no crate offers: attaching a queue to a multi-queue TUN device, persistence, the number of
+//! attached queues, and the registration of a descriptor with tokio.
+//!
+//! Unsafe code: three ioctls with the structures the kernel documents for them, and `AsyncFd::register`, whose
+//! contract an `OwnedFd` fulfils.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::stat::Mode;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Make the device, and refuse one that exists (`IFF_TUN_EXCL`, missing in `libc` for this type).
+const EXCLUSIVE: libc::c_int = 0x8000;
+
+nix::ioctl_write_int!(tun_set_persist, b'T', 203);
+
+mod raw {
+    nix::ioctl_write_ptr_bad!(
+        tun_set_iff,
+        nix::request_code_write!(b'T', 202, size_of::<libc::c_int>()),
+        libc::ifreq
+    );
+    nix::ioctl_readwrite_bad!(ethtool, libc::SIOCETHTOOL, libc::ifreq);
+}
+
+/// Opens the node for one queue: non-blocking, closed on exec.
+pub(crate) fn open_node() -> nix::Result<OwnedFd> {
+    open("/dev/net/tun", OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// Attaches the descriptor as one more queue of the device, which is made if it does not exist; with `exclusive` an
+/// existing one is `EBUSY`. Packets are bare IP packets. Answers with the device's name.
+pub(crate) fn attach(queue: BorrowedFd<'_>, name: &str, exclusive: bool) -> nix::Result<String> {
+    let mut request = interface_request(name);
+    let mut flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE;
+    if exclusive {
+        flags |= EXCLUSIVE;
+    }
+    request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    // SAFETY: the descriptor is open, and the kernel reads and writes one `ifreq`, which `request` is. The macro's
+    // pointer is const because the number says "write"; the value lives on this stack and is not read meanwhile.
+    unsafe { raw::tun_set_iff(queue.as_raw_fd(), &raw mut request) }?;
+    let bytes = request.ifr_name.map(libc::c_char::cast_unsigned);
+    let length = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
+}
+
+/// Whether the device stays when its last descriptor is closed.
+pub(crate) fn set_persist(queue: BorrowedFd<'_>, persist: bool) -> nix::Result<()> {
+    // SAFETY: the argument is a plain integer.
+    unsafe { tun_set_persist(queue.as_raw_fd(), libc::c_ulong::from(persist)) }.map(drop)
+}
+
+/// How many queues are attached to the device, by whomever; `None` on a kernel that does not tell.
+pub(crate) fn attached_queues(name: &str) -> Option<usize> {
+    /// `struct ethtool_channels` of `linux/ethtool.h`.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Channels {
+        command: u32,
+        most: [u32; 4],
+        receive: u32,
+        transmit: u32,
+        other: u32,
+        combined: u32,
+    }
+    /// `ETHTOOL_GCHANNELS`.
+    const GET_CHANNELS: u32 = 0x3c;
+
+    let control = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()?;
+    let mut channels = Channels { command: GET_CHANNELS, ..Channels::default() };
+    let mut request = interface_request(name);
+    request.ifr_ifru.ifru_data = (&raw mut channels).cast();
+    // SAFETY: the request points at a `Channels` that lives until the call is over, and the kernel writes no more
+    // than that for this command.
+    unsafe { raw::ethtool(control.as_raw_fd(), &raw mut request) }.ok()?;
+    (channels.combined != 0).then_some(channels.combined as usize)
+}
+
+/// Registers a descriptor with the calling tokio runtime.
+pub(crate) fn register(queue: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    if tokio::runtime::Handle::try_current().is_err() {
+        return Err(io::Error::other("a queue is opened inside a tokio runtime"));
+    }
+    let interest = Interest::READABLE | Interest::WRITABLE | Interest::ERROR;
+    // SAFETY: an `OwnedFd` is open, stays the same descriptor, and is owned by the `AsyncFd` from here on.
+    unsafe { AsyncFd::register_with_interest(queue, interest) }.map_err(|error| error.into_parts().1)
+}
+
+/// `EAGAIN` means "nothing just now"; an interrupted call is made again.
+pub(crate) fn unless_blocked(mut call: impl FnMut() -> nix::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            answer => return answer.map_err(io::Error::from),
+        }
+    }
+}
+
+/// An `ifreq` for a name that [`crate::name::check`] let pass.
+fn interface_request(name: &str) -> libc::ifreq {
+    // SAFETY: `ifreq` is a C structure of integers and a union of such; all zeroes is a value of it.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes().take(libc::IFNAMSIZ - 1)) {
+        *to = from.cast_signed();
+    }
+    request
+}
