@@ -1,15 +1,26 @@
 #![doc = include_str!("../README.md")]
 
+mod bulk;
 mod error;
+mod exchange;
+mod http;
 mod link;
 mod namespace;
+mod ping;
 mod rule;
+mod server;
+mod sockopt;
 mod topology;
 
+pub use bulk::{Direction, Transfer, bulk_transfer};
 pub use error::Error;
+pub use exchange::{tcp_exchange, udp_exchange};
+pub use http::{HttpResponse, http_get};
 pub use link::veth;
 pub use namespace::{Namespace, Published, end_with_parent};
+pub use ping::{PingOptions, PingOutcome, ping};
 pub use rule::{REQUIRE_VARIABLE, kernel_tests_possible};
+pub use server::Server;
 pub use topology::{Client, Topology, TopologyOptions};
 
 /// What every fallible function of this crate answers with.
