@@ -1,1 +1,9 @@
-//! IPv4 addresses embedded in IPv6 prefixes (RFC 6052)
+#![doc = include_str!("../README.md")]
+#![cfg_attr(not(feature = "std"), no_std)]
+#![forbid(unsafe_code)]
+
+mod global;
+mod prefix;
+
+pub use global::{NonGlobal, is_global};
+pub use prefix::{Prefix, PrefixError};
