@@ -9,14 +9,15 @@ use std::path::Path;
 
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{
-    ChainAttribute, ChainMessage, DataAttribute, ExpressionAttribute, Expressions, Hook, HookNumber,
-    Immediate, InetHookNumber, ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, Verdict,
-    VerdictAttribute,
+    ChainAttribute, ChainMessage, Cmp, DataAttribute, ExpressionAttribute, Expressions, Hook, HookNumber,
+    Immediate, InetHookNumber, ListAttribute, Meta, MetaKey, NfTablesMessage, Operator, RuleAttribute,
+    RuleMessage, Verdict, VerdictAttribute,
 };
 
 use super::netfilter::{self, NetfilterError};
 
 const NF_DROP: u32 = 0;
+const NF_ACCEPT: u32 = 1;
 
 /// `/proc/net` would be that of the process's first thread; a thread in another network namespace has its own.
 const PROC_NET: &str = "/proc/thread-self/net";
@@ -135,7 +136,8 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Looks for what would drop forwarded packets of `interface`. Without `nf_tables` in the kernel only the older `ip_tables`
+/// Looks for what would drop forwarded packets of `interface`. A chain in whose table everything from and to that
+/// interface is accepted has been dealt with and is no finding. Without `nf_tables` in the kernel only the older `ip_tables`
 /// is looked for.
 pub fn findings(interface: &str) -> Result<Vec<Finding>, NetfilterError> {
     let mut findings = match nftables(interface) {
@@ -209,6 +211,17 @@ fn judge(chains: &[Chain], rules: &[(Family, RuleMessage)], interface: &str) -> 
             (_, true) => Means::Rule,
             _ => continue,
         };
+        // Any chain of the table counts: Docker's for own rules is jumped to, and which chains are is not followed.
+        let accepted = |key| {
+            rules.iter().any(|(family, rule)| {
+                *family == chain.family
+                    && rule.attributes.contains(&RuleAttribute::Table(chain.table.clone()))
+                    && accepts_all_of(rule, key, interface)
+            })
+        };
+        if accepted(MetaKey::Iifname) && accepted(MetaKey::Oifname) {
+            continue;
+        }
         let docker = chains.iter().any(|other| {
             other.family == chain.family && other.table == chain.table && other.name == "DOCKER-USER"
         });
@@ -241,44 +254,71 @@ fn read_chain(family: NetfilterProtoFamily, chain: &ChainMessage) -> Option<Chai
     Some(read)
 }
 
-/// Whether a rule has no condition and ends in a drop or a reject.
-fn drops_everything(rule: &RuleMessage) -> bool {
+/// The expressions of a rule with their names, without those that only take note.
+fn expressions(rule: &RuleMessage) -> Vec<(&str, Option<&Expressions>)> {
     let list = rule.attributes.iter().find_map(|attribute| match attribute {
-        RuleAttribute::Expressions(list) => Some(list),
+        RuleAttribute::Expressions(list) => Some(list.as_slice()),
         _ => None,
     });
-    let Some(list) = list else { return false };
-    for element in list {
-        let ListAttribute::Element(attributes) = element else { return false };
-        let name = attributes.iter().find_map(|attribute| match attribute {
-            ExpressionAttribute::Name(name) => Some(name.as_str()),
-            _ => None,
-        });
-        match name {
-            // These only take note.
-            Some("counter" | "log") => {}
-            Some("reject") => return true,
-            Some("immediate") => {
-                return attributes.iter().any(|attribute| match attribute {
-                    ExpressionAttribute::Data(Expressions::Immediate(immediate)) => {
-                        immediate.iter().any(is_drop)
-                    }
-                    _ => false,
-                });
+    let mut expressions = Vec::new();
+    for element in list.unwrap_or_default() {
+        let ListAttribute::Element(attributes) = element else { continue };
+        let mut name = "";
+        let mut data = None;
+        for attribute in attributes {
+            match attribute {
+                ExpressionAttribute::Name(text) => name = text,
+                ExpressionAttribute::Data(expression) => data = Some(expression),
+                _ => {}
             }
-            _ => return false,
+        }
+        if !matches!(name, "counter" | "log") {
+            expressions.push((name, data));
         }
     }
-    false
+    expressions
 }
 
-fn is_drop(immediate: &Immediate) -> bool {
-    match immediate {
-        Immediate::Data(DataAttribute::Verdict(verdict)) => {
-            verdict.contains(&VerdictAttribute::Code(Verdict::Other(NF_DROP)))
+/// Whether a rule has no condition and ends in a drop or a reject.
+fn drops_everything(rule: &RuleMessage) -> bool {
+    match expressions(rule).first() {
+        Some(("reject", _)) => true,
+        Some(("immediate", Some(Expressions::Immediate(immediate)))) => has_verdict(immediate, NF_DROP),
+        _ => false,
+    }
+}
+
+/// Whether a rule accepts whatever comes in (or goes out) by this interface, with no further condition.
+fn accepts_all_of(rule: &RuleMessage, key: MetaKey, interface: &str) -> bool {
+    match expressions(rule).as_slice() {
+        [
+            ("meta", Some(Expressions::Meta(meta))),
+            ("cmp", Some(Expressions::Cmp(cmp))),
+            ("immediate", Some(Expressions::Immediate(immediate))),
+        ] => {
+            meta.contains(&Meta::Key(key))
+                && cmp.contains(&Cmp::Op(Operator::Equal))
+                && cmp.iter().any(|attribute| match attribute {
+                    // nft pads the name to 16 bytes, iptables-nft ends it with one zero.
+                    Cmp::Data(DataAttribute::Value(name)) => {
+                        name.split(|byte| *byte == 0).next() == Some(interface.as_bytes())
+                            && name.contains(&0)
+                    }
+                    _ => false,
+                })
+                && has_verdict(immediate, NF_ACCEPT)
         }
         _ => false,
     }
+}
+
+fn has_verdict(immediate: &[Immediate], verdict: u32) -> bool {
+    immediate.iter().any(|attribute| match attribute {
+        Immediate::Data(DataAttribute::Verdict(attributes)) => {
+            attributes.contains(&VerdictAttribute::Code(Verdict::Other(verdict)))
+        }
+        _ => false,
+    })
 }
 
 #[cfg(test)]

@@ -264,7 +264,7 @@ pub fn choose_default_pool(snapshot: &Snapshot, interface: &str) -> Result<Ipv4N
     for pool in DEFAULT_POOLS.iter().filter_map(|text| text.parse::<Ipv4Net>().ok()) {
         let net = IpNet::V4(pool);
         let route = foreign_routes(snapshot, own)
-            .find(|route| !route.is_default() && overlaps(&route.destination, &net))
+            .find(|route| !covers_half_the_world(route) && overlaps(&route.destination, &net))
             .map(|route| Occupant::Route(route.destination, RouteOwner::of(route, snapshot)));
         let address = || {
             snapshot
@@ -279,6 +279,11 @@ pub fn choose_default_pool(snapshot: &Snapshot, interface: &str) -> Result<Ipv4N
         }
     }
     Err(NoDefaultPool { tried })
+}
+
+/// A default route, or one of the two halves that tunnels use in its place (`0.0.0.0/1` and `128.0.0.0/1`).
+fn covers_half_the_world(route: &Route) -> bool {
+    route.destination.prefix_len() <= 1
 }
 
 /// Who may use a router that was told nothing: the directly connected IPv6 prefixes and the unique local addresses.

@@ -163,8 +163,7 @@ impl fmt::Display for Change {
 pub struct Changes {
     /// In the order in which they were made; restored in reverse.
     pub changed: Vec<Change>,
-    /// Values that the kernel rewrites when the changes are made or undone; written again after the restore. `old` is
-    /// the value to be written.
+    /// Values that the kernel rewrites when the changes are made or undone; written again after the restore.
     kept: Vec<Kept>,
 }
 
