@@ -14,4 +14,5 @@ pub use device::{Device, DeviceBuilder, MAX_QUEUES};
 pub use error::Error;
 pub use fake::{FakeDevice, FakeHandle, FakeQueue, Full};
 pub use io::{OpenQueue, PacketIo, Written};
+pub use name::check as check_name;
 pub use queue::{AsyncQueue, QueueHandle};

@@ -6,7 +6,7 @@ use crate::Error;
 const LONGEST: usize = libc::IFNAMSIZ - 1;
 
 /// Refuses what the kernel would refuse or silently cut. One `%d` is allowed: the kernel puts the next free number there.
-pub(crate) fn check(name: &str) -> Result<(), Error> {
+pub fn check(name: &str) -> Result<(), Error> {
     let bad = |reason| Err(Error::BadName { name: name.to_owned(), reason });
     if name.is_empty() {
         return bad("it is empty");
