@@ -1,0 +1,88 @@
+//! The daemon with no more rights than the systemd unit gives it: not root, one capability, a read-only `/proc/sys`.
+//!
+//! There is no systemd to start the unit where the checks run, so its main settings are made by hand here.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, ExitStatus, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use netlab::Topology;
+use xshell::{Shell, cmd};
+
+use super::{CONFIG, traffic, wait_until};
+use crate::project::Project;
+
+/// In mount namespace of its own: a `/run` that anybody may execute from, a TUN device node with the mode that udev
+/// gives it, a read-only `/proc/sys`. Arguments: binary and configuration.
+const SCRIPT: &str = r#"
+set -eu
+mount -t tmpfs -o mode=0755 tmpfs /run
+install -m 0755 "$1" /run/daemon
+install -m 0644 "$2" /run/protomask.toml
+install -d -m 0755 -o 65534 /run/protomask
+mount -t tmpfs -o mode=0755 tmpfs /dev/net
+mknod -m 0666 /dev/net/tun c 10 200
+mount --bind /proc/sys /proc/sys
+mount -o remount,bind,ro /proc/sys
+exec setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs \
+  --bounding-set=-all,+net_admin --inh-caps=-all,+net_admin --ambient-caps=-all,+net_admin \
+  /run/daemon --config /run/protomask.toml
+"#;
+
+pub(super) fn check(project: &Project, binary: &Path) -> Result<()> {
+    let sh = &project.shell;
+    let directory = project.scratch("unprivileged")?;
+    let config = directory.join("protomask.toml");
+    let log = directory.join("log");
+    sh.write_file(&config, CONFIG)?;
+    let lab = Topology::new()?;
+    let child = lab
+        .router
+        .command("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", SCRIPT, "sh"])
+        .args([binary, &config])
+        .stdin(Stdio::null())
+        .stdout(File::create(&log)?)
+        .stderr(File::options().append(true).open(&log)?)
+        .spawn()
+        .context("starting unshare")?;
+    let mut daemon = Daemon { sh, child };
+    let outcome = traffic::wait_for_ready(&lab, || Ok(daemon.child.try_wait()?.is_none()))
+        .and_then(|()| traffic::exercise(&lab))
+        .and_then(|()| daemon.terminate())
+        .and_then(|status| {
+            ensure!(status.success(), "after SIGTERM: {status}");
+            traffic::nothing_left(&lab)
+        });
+    outcome.with_context(|| {
+        format!("the daemon with the unit's rights\n{}", sh.read_file(&log).unwrap_or_default())
+    })?;
+    println!("interop: CAP_NET_ADMIN alone is enough, without root");
+    Ok(())
+}
+
+/// Killed when dropped.
+struct Daemon<'a> {
+    sh: &'a Shell,
+    child: Child,
+}
+
+impl Daemon<'_> {
+    /// Every program up to the daemon replaced its predecessor, so the process is the daemon itself.
+    fn terminate(&mut self) -> Result<ExitStatus> {
+        let sh = self.sh;
+        let id = self.child.id().to_string();
+        cmd!(sh, "kill -TERM {id}").run()?;
+        ensure!(wait_until(|| Ok(self.child.try_wait()?.is_some()))?, "SIGTERM does not end the daemon");
+        Ok(self.child.wait()?)
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
