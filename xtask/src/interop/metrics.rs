@@ -18,7 +18,7 @@ pub(super) fn check(project: &Project, lab: &Topology) -> Result<()> {
     let sh = &project.shell;
     let scrape = http_get(&lab.router, METRICS, "/metrics", Duration::from_secs(5))?;
     ensure!(scrape.status == 200, "/metrics: {}", scrape.status);
-    cmd!(sh, "promtool check metrics").stdin(&scrape.body).run()?;
+    cmd!(sh, "promtool check metrics").stdin(as_prometheus_text(&scrape.text())).run()?;
 
     let directory = project.scratch("prometheus")?;
     let config = directory.join("prometheus.yml");
@@ -54,6 +54,27 @@ pub(super) fn check(project: &Project, lab: &Topology) -> Result<()> {
     Ok(())
 }
 
+/// `promtool` reads the older text format only, in which a counter's family is named like its samples. (The server
+/// reads `OpenMetrics`.)
+fn as_prometheus_text(open_metrics: &str) -> String {
+    let counters: Vec<_> = open_metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in open_metrics.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(kind), Some(name), Some(rest)) if counters.contains(&name) => {
+                text.extend(["# ", kind, " ", name, "_total ", rest]);
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}
+
 /// A process that ends with this value.
 struct Ended(Child);
 
@@ -62,5 +83,17 @@ impl Drop for Ended {
         // It may have ended by itself.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::as_prometheus_text;
+
+    #[test]
+    fn only_the_names_of_counter_families_change() {
+        let scrape = "# HELP a_b Lost: by cause.\n# TYPE a_b counter\na_b_total{c=\"d\"} 1\n# TYPE e gauge\ne 2\n# EOF\n";
+        let text = "# HELP a_b_total Lost: by cause.\n# TYPE a_b_total counter\na_b_total{c=\"d\"} 1\n# TYPE e gauge\ne 2\n# EOF\n";
+        assert_eq!(as_prometheus_text(scrape), text);
     }
 }
