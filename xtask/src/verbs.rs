@@ -95,10 +95,14 @@ pub(crate) fn image(project: &Project, tag: &str) -> Result<()> {
     sh.copy_file("deploy/protomask.toml", context.join("protomask.toml"))?;
     let version = env!("CARGO_PKG_VERSION");
     // Outside a git checkout the image has no revision.
-    let revision = cmd!(sh, "git rev-parse HEAD").quiet().ignore_stderr().read().unwrap_or_default();
+    let revision = cmd!(sh, "git describe --always --dirty --abbrev=40 --exclude=*")
+        .quiet()
+        .ignore_stderr()
+        .read()
+        .unwrap_or_default();
     cmd!(
         sh,
-        "podman build --isolation chroot --layers=false --timestamp 0 --file deploy/container/Containerfile"
+        "podman build --quiet --isolation chroot --layers=false --timestamp 0 --file deploy/container/Containerfile"
     )
     .args(["--build-arg", &format!("VERSION={version}"), "--build-arg", &format!("REVISION={revision}")])
     .args(["--tag", tag])

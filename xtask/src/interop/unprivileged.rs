@@ -55,9 +55,10 @@ pub(super) fn check(project: &Project, binary: &Path) -> Result<()> {
             ensure!(status.success(), "after SIGTERM: {status}");
             traffic::nothing_left(&lab)
         });
-    outcome.with_context(|| {
-        format!("the daemon with the unit's rights\n{}", sh.read_file(&log).unwrap_or_default())
-    })?;
+    if outcome.is_err() {
+        eprintln!("{}", sh.read_file(&log).unwrap_or_default());
+    }
+    outcome.context("the daemon with the unit's rights")?;
     println!("interop: CAP_NET_ADMIN alone is enough, without root");
     Ok(())
 }
