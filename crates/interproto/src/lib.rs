@@ -1,1 +1,37 @@
-//! IPv4 <-> IPv6 packet translation (RFC 7915), in place and without allocation
+#![doc = include_str!("../README.md")]
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+mod bytes;
+mod checksum;
+mod headers;
+mod icmp;
+mod ipv4;
+mod ipv6;
+mod own;
+mod packets;
+mod params;
+mod parse;
+mod reason;
+mod rewrite;
+mod tuple;
+mod upper;
+
+pub use ipv4::Ipv4Packet;
+pub use ipv6::Ipv6Packet;
+pub use own::{Icmpv4Error, Icmpv6Error};
+pub use packets::{Packets, Verdict};
+pub use params::{Params, TrafficClass, ZeroChecksum};
+pub use reason::DropReason;
+pub use rewrite::{EmbeddedRewrite, PortRewrite, Rewrite};
+pub use tuple::{Ports, Protocol, Tuple};
+
+/// Bytes that must be free in front of a packet.
+///
+/// The worst case is 48: an IPv4 ICMP error with a fragment inside (20 + 8 + 20 bytes of headers) becomes an IPv6 one (40 +
+/// 8 + 40 + 8), and an ICMP error about an IPv6 packet has 40 + 8 bytes in front of it. The rest keeps the packet at the
+/// beginning of a cache line where the buffer is.
+pub const HEADROOM: usize = 64;

@@ -1,0 +1,125 @@
+//! The internet checksum (RFC 1071) and its incremental update (RFC 1624).
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+/// A one's complement sum of 16-bit words in progress.
+///
+/// Words of 32 bits are added as they are: 2^16 is 1 modulo 2^16 - 1. 64 bits hold the sum of 2^32 such words.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sum(u64);
+
+impl Sum {
+    /// The sum of bytes that begin at an even offset of what is summed.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        let mut sum = 0_u64;
+        let mut words = bytes.chunks_exact(4);
+        for word in &mut words {
+            sum += u64::from(u32::from_be_bytes([word[0], word[1], word[2], word[3]]));
+        }
+        let rest = words.remainder();
+        let at = |place: usize| rest.get(place).copied().unwrap_or(0);
+        Self(sum + u64::from(u32::from_be_bytes([at(0), at(1), at(2), 0])))
+    }
+
+    /// This sum and one more word.
+    pub(crate) const fn and(self, word: u16) -> Self {
+        Self(self.0 + word as u64)
+    }
+
+    /// This sum and another one.
+    pub(crate) const fn plus(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
+    /// This sum without another one: its one's complement is added.
+    pub(crate) const fn minus(self, other: Self) -> Self {
+        Self(self.0 + !other.fold() as u64)
+    }
+
+    /// The sum in 16 bits. Zero only if every word was zero.
+    pub(crate) const fn fold(self) -> u16 {
+        let mut sum = self.0;
+        // 64 bits need at most four rounds.
+        sum = (sum >> 32) + (sum & 0xffff_ffff);
+        sum = (sum >> 16) + (sum & 0xffff);
+        sum = (sum >> 16) + (sum & 0xffff);
+        sum = (sum >> 16) + (sum & 0xffff);
+        sum as u16
+    }
+
+    /// The checksum of what was summed.
+    pub(crate) const fn checksum(self) -> u16 {
+        !self.fold()
+    }
+
+    /// A checksum brought up to date with a change (RFC 1624, equation 3). One that was wrong stays wrong by the same
+    /// difference.
+    pub(crate) const fn update(self, checksum: u16) -> u16 {
+        !Self(self.0 + !checksum as u64).fold()
+    }
+}
+
+/// An address as part of a pseudo-header.
+pub(crate) trait Summed: Copy {
+    /// The sum of its words.
+    fn sum(self) -> Sum;
+}
+
+impl Summed for Ipv4Addr {
+    fn sum(self) -> Sum {
+        Sum(u64::from(self.to_bits()))
+    }
+}
+
+impl Summed for Ipv6Addr {
+    fn sum(self) -> Sum {
+        let bits = self.to_bits();
+        let word = |shift: u32| (bits >> shift) as u64 & 0xffff_ffff;
+        Sum(word(0) + word(32) + word(64) + word(96))
+    }
+}
+
+/// The addresses of a pseudo-header. Length and protocol are equal on both sides for everything but ICMP.
+pub(crate) fn addresses<A: Summed>(source: A, destination: A) -> Sum {
+    source.sum().plus(destination.sum())
+}
+
+/// The whole IPv6 pseudo-header (RFC 8200 §8.1).
+pub(crate) fn pseudo_v6(source: Ipv6Addr, destination: Ipv6Addr, length: usize, next_header: u8) -> Sum {
+    let length = length as u32;
+    addresses(source, destination).and((length >> 16) as u16).and(length as u16).and(u16::from(next_header))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_example_of_rfc_1071() {
+        assert_eq!(Sum::of(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]).fold(), 0xddf2);
+    }
+
+    #[test]
+    fn an_odd_byte_counts_as_the_upper_half_of_a_word() {
+        assert_eq!(Sum::of(&[0x12]).fold(), 0x1200);
+        assert_eq!(Sum::of(&[0, 0, 0, 0, 0x12, 0x34, 0x56]).fold(), 0x1234 + 0x5600);
+    }
+
+    proptest! {
+        #[test]
+        fn an_update_equals_a_new_computation(
+            before in prop::collection::vec(any::<u8>(), 2..64),
+            at in any::<prop::sample::Index>(),
+            word: u16,
+        ) {
+            let mut after = before.clone();
+            let at = at.index(before.len() / 2) * 2;
+            let old = u16::from_be_bytes([before[at], before[at + 1]]);
+            after[at..at + 2].copy_from_slice(&word.to_be_bytes());
+            prop_assume!(Sum::of(&before).fold() != 0 && Sum::of(&after).fold() != 0);
+            let change = Sum::default().and(word).minus(Sum::default().and(old));
+            prop_assert_eq!(change.update(Sum::of(&before).checksum()), Sum::of(&after).checksum());
+        }
+    }
+}

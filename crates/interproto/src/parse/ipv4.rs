@@ -1,0 +1,139 @@
+//! Reading IPv4 packets (RFC 791).
+
+use core::net::Ipv4Addr;
+use core::ops::Range;
+
+use super::{
+    DESTINATION_OPTIONS, FRAGMENT_HEADER, HOP_BY_HOP, ICMPV4, ICMPV6, Parsed, Part, ROUTING, Transport, Upper,
+    What, protocol, transport,
+};
+use crate::DropReason;
+use crate::bytes::{array_at, u8_at, u16_at};
+use crate::checksum::Sum;
+use crate::headers::{Fragment, ICMP, IPV4};
+use crate::icmp::v4;
+use crate::{Ports, Tuple};
+
+/// Options (RFC 791 §3.1): end of list, no operation, and the two source routes.
+const END: u8 = 0;
+const NO_OPERATION: u8 = 1;
+const LOOSE_SOURCE_ROUTE: u8 = 131;
+const STRICT_SOURCE_ROUTE: u8 = 137;
+
+/// Reads the packet at `range` of `storage`.
+pub(crate) fn parse(storage: &[u8], range: Range<usize>, what: What) -> Result<Parsed<Ipv4Addr>, DropReason> {
+    let start = range.start;
+    let header: [u8; IPV4] =
+        storage.get(..range.end).and_then(|bytes| array_at(bytes, start)).ok_or(DropReason::Truncated)?;
+    let header_length = usize::from(header[0] & 0xf) * 4;
+    let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    if header[0] >> 4 != 4 || header_length < IPV4 || total < header_length {
+        return Err(DropReason::MalformedHeader);
+    }
+    let promised = start + total;
+    if what == What::Packet && promised > range.end {
+        return Err(DropReason::Truncated);
+    }
+    // Bytes behind the packet (padding of a short frame) are none of its.
+    let end = promised.min(range.end);
+    let upper_at = start + header_length;
+    let bytes = storage.get(..end).ok_or(DropReason::Truncated)?;
+    let whole_header = bytes.get(start..upper_at).ok_or(DropReason::Truncated)?;
+    let upper_bytes = bytes.get(upper_at..).ok_or(DropReason::Truncated)?;
+    let mut refusal = None;
+    if what == What::Packet {
+        if Sum::of(whole_header).checksum() != 0 {
+            return Err(DropReason::BadIpv4Checksum);
+        }
+        if header_length > IPV4 {
+            refusal = options(whole_header.get(IPV4..).unwrap_or_default())?;
+        }
+    }
+
+    let flags = u16::from_be_bytes([header[6], header[7]]);
+    let fragment = Fragment {
+        identification: u32::from(u16::from_be_bytes([header[4], header[5]])),
+        offset: flags & 0x1fff,
+        more: flags & 0x2000 != 0,
+    };
+    let part = Part::of(Some(&fragment));
+    // All fragments but the last hold a multiple of eight bytes (RFC 791 §3.2).
+    if fragment.more && what == What::Packet && upper_bytes.len() % 8 != 0 {
+        return Err(DropReason::MalformedHeader);
+    }
+    let upper_length = total - header_length;
+    let Transport { upper, ports } = match header[9] {
+        HOP_BY_HOP | ROUTING | FRAGMENT_HEADER | ICMPV6 | DESTINATION_OPTIONS => {
+            return Err(DropReason::ForbiddenProtocol);
+        }
+        ICMPV4 if part != Part::Whole => return Err(DropReason::FragmentedIcmp),
+        ICMPV4 => icmp(upper_bytes, what)?,
+        other => transport::read(other, upper_bytes, part, what)?,
+    };
+    let source = Ipv4Addr::new(header[12], header[13], header[14], header[15]);
+    let destination = Ipv4Addr::new(header[16], header[17], header[18], header[19]);
+    Ok(Parsed {
+        start,
+        upper_at,
+        end,
+        upper_length,
+        traffic_class: header[1],
+        hop_limit: header[8],
+        protocol: header[9],
+        fragment: Some(fragment),
+        dont_fragment: flags & 0x4000 != 0,
+        upper,
+        tuple: Tuple { source, destination, protocol: protocol(header[9], ICMPV4), ports },
+        refusal,
+    })
+}
+
+/// Walks over the options, which translation drops. Each step goes forward by at least one byte.
+fn options(options: &[u8]) -> Result<Option<DropReason>, DropReason> {
+    let mut at = 0;
+    let mut refusal = None;
+    while let Some(kind) = u8_at(options, at) {
+        match kind {
+            END => break,
+            NO_OPERATION => at += 1,
+            _ => {
+                let length = usize::from(u8_at(options, at + 1).ok_or(DropReason::MalformedOptions)?);
+                if length < 2 || at + length > options.len() {
+                    return Err(DropReason::MalformedOptions);
+                }
+                if matches!(kind, LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE) {
+                    // The route has run out when the pointer has passed its end (RFC 791 §3.1).
+                    let pointer = usize::from(u8_at(options, at + 2).ok_or(DropReason::MalformedOptions)?);
+                    if length < 3 || pointer < 4 {
+                        return Err(DropReason::MalformedOptions);
+                    }
+                    if pointer <= length {
+                        refusal = Some(DropReason::SourceRoute);
+                    }
+                }
+                at += length;
+            }
+        }
+    }
+    Ok(refusal)
+}
+
+fn icmp(bytes: &[u8], what: What) -> Result<Transport, DropReason> {
+    let malformed = match what {
+        What::Packet => DropReason::MalformedTransport,
+        What::Quote => DropReason::EmbeddedMalformed,
+    };
+    let (Some(kind), Some(identifier)) = (u8_at(bytes, 0), u16_at(bytes, 4)) else { return Err(malformed) };
+    if bytes.len() < ICMP {
+        return Err(malformed);
+    }
+    match (kind, what) {
+        (v4::ECHO_REQUEST | v4::ECHO_REPLY, _) => Ok(Transport {
+            upper: Upper::Echo { reply: kind == v4::ECHO_REPLY },
+            ports: Ports::Identifier(identifier),
+        }),
+        (_, What::Quote) => Err(DropReason::EmbeddedNotTranslatable),
+        (kind, What::Packet) if v4::is_error(kind) => Ok(Transport { upper: Upper::Error, ports: Ports::None }),
+        _ => Err(DropReason::IcmpNotTranslatable),
+    }
+}

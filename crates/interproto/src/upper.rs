@@ -1,0 +1,81 @@
+//! Rewriting what lies behind the IP headers: ports, identifiers, ICMP types and checksums. Nothing is moved.
+
+use crate::bytes::{put_u16, u16_at};
+use crate::checksum::Sum;
+use crate::icmp::{v4, v6};
+use crate::parse::Upper;
+use crate::{PortRewrite, Ports};
+
+/// The pseudo-header's part in a checksum, before and after.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pseudo {
+    /// For TCP, UDP and their like: addresses only, since length and protocol stay.
+    pub(crate) ported: [Sum; 2],
+    /// For echoes: the whole IPv6 pseudo-header on the one side, nothing on the other.
+    pub(crate) echo: [Sum; 2],
+}
+
+/// Which way a packet goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    SixToFour,
+    FourToSix,
+}
+
+/// Rewrites the transport header at the beginning of `bytes`. A checksum that lies behind their end (in a quote) is left.
+pub(crate) fn rewrite(
+    bytes: &mut [u8],
+    upper: Upper,
+    current: Ports,
+    wanted: PortRewrite,
+    pseudo: Pseudo,
+    way: Way,
+) {
+    match upper {
+        Upper::Ported { checksum_at, zero_is_none } => {
+            let [old, new] = pseudo.ported;
+            let mut change = new.minus(old);
+            if let (
+                Ports::Pair { source: old_source, destination: old_destination },
+                PortRewrite::Pair { source, destination },
+            ) = (current, wanted)
+            {
+                let old = Sum::default().and(old_source).and(old_destination);
+                change = change.and(source).and(destination).minus(old);
+                put_u16(bytes, 0, source);
+                put_u16(bytes, 2, destination);
+            }
+            update(bytes, checksum_at, change, zero_is_none);
+        }
+        Upper::Echo { reply } => {
+            let [old, new] = pseudo.echo;
+            let (old_kind, new_kind) = match (way, reply) {
+                (Way::SixToFour, false) => (v6::ECHO_REQUEST, v4::ECHO_REQUEST),
+                (Way::SixToFour, true) => (v6::ECHO_REPLY, v4::ECHO_REPLY),
+                (Way::FourToSix, false) => (v4::ECHO_REQUEST, v6::ECHO_REQUEST),
+                (Way::FourToSix, true) => (v4::ECHO_REPLY, v6::ECHO_REPLY),
+            };
+            let old = old.and(u16::from(old_kind) << 8);
+            let mut change = new.and(u16::from(new_kind) << 8).minus(old);
+            if let Some(kind) = bytes.first_mut() {
+                *kind = new_kind;
+            }
+            if let (Ports::Identifier(old), PortRewrite::Identifier(new)) = (current, wanted) {
+                change = change.and(new).minus(Sum::default().and(old));
+                put_u16(bytes, 4, new);
+            }
+            update(bytes, 2, change, false);
+        }
+        Upper::Error | Upper::Opaque => {}
+    }
+}
+
+fn update(bytes: &mut [u8], at: usize, change: Sum, zero_is_none: bool) {
+    let Some(checksum) = u16_at(bytes, at) else { return };
+    if zero_is_none && checksum == 0 {
+        return;
+    }
+    let updated = change.update(checksum);
+    // A UDP checksum of zero would say that there is none (RFC 768).
+    put_u16(bytes, at, if zero_is_none && updated == 0 { 0xffff } else { updated });
+}
