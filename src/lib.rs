@@ -3,4 +3,5 @@
 //! `ARCHITECTURE.md` says what the parts are, who owns which state, and what restarts what.
 
 pub mod kernel;
+pub mod logging;
 pub mod supervision;
