@@ -2,6 +2,17 @@
 //!
 //! `ARCHITECTURE.md` says what the parts are, who owns which state, and what restarts what.
 
+pub mod actors;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod datapath;
+pub mod demo;
+pub mod exit;
 pub mod kernel;
 pub mod logging;
+pub mod plan;
+pub mod run;
+pub mod shared;
+pub mod startup;
 pub mod supervision;

@@ -1,2 +1,90 @@
-//! The `protomask` daemon.
-fn main() {}
+//! The `protomask` daemon: arguments and file become settings, and settings a running router.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what a command says to the person who typed it"
+)]
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use clap::Parser as _;
+use protomask::cli::{Cli, Command, Flags};
+use protomask::config::{self, Partial, Problems};
+use protomask::exit::Exit;
+use protomask::kernel::sysctl::Sysctls;
+use protomask::{demo, kernel, logging, run};
+
+fn main() -> ExitCode {
+    // clap prints and exits by itself for --help, --version and what it cannot parse (code 2, as here).
+    let cli = Cli::parse();
+    let exit = match cli.command {
+        None => route(cli.flags),
+        Some(Command::CheckConfig { file }) => check_config(&file),
+        Some(Command::Cleanup) => clean_up(),
+        Some(Command::Demo) => demo::run(),
+    };
+    exit.into()
+}
+
+fn route(flags: Flags) -> Exit {
+    let settings = match flags.settings() {
+        Ok(settings) => settings,
+        Err(problems) => return wrong(&problems),
+    };
+    let dropped = Arc::new(AtomicU64::new(0));
+    let started = logging::start(settings.log.format, settings.log.level, Arc::clone(&dropped));
+    let (log, guard) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            eprintln!("protomask: the log cannot be started: {error}");
+            return Exit::Failed;
+        }
+    };
+    guard.control().capture_globals();
+    // The guard is dropped behind this: it writes what the log still holds.
+    run::run(settings, &log, dropped)
+}
+
+fn check_config(file: &Path) -> Exit {
+    let settled =
+        config::read(file).and_then(|(partial, problems)| Partial::default().over(partial).settle(problems));
+    match settled {
+        Ok(_) => {
+            println!("{}: nothing is wrong with it", file.display());
+            Exit::Done
+        }
+        Err(problems) => wrong(&problems),
+    }
+}
+
+fn wrong(problems: &Problems) -> Exit {
+    eprintln!("{problems}");
+    Exit::Usage
+}
+
+fn clean_up() -> Exit {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("protomask: no runtime can be made: {error}");
+            return Exit::Failed;
+        }
+    };
+    let report = runtime.block_on(async {
+        let handle = rtnl::Handle::open()?;
+        Ok::<_, rtnl::Error>(kernel::cleanup::cleanup(&handle, &Sysctls::default()).await)
+    });
+    match report {
+        Ok(report) => {
+            println!("{report}");
+            if report.is_clean() { Exit::Done } else { Exit::Failed }
+        }
+        Err(error) => {
+            eprintln!("protomask: {error}");
+            Exit::Failed
+        }
+    }
+}

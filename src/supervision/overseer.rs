@@ -83,7 +83,14 @@ impl Overseer {
                 restart_at: None,
             })
             .collect();
-        Self { concerns, board, limits, log: log.clone(), ends: FuturesUnordered::new(), abandoned: HashMap::new() }
+        Self {
+            concerns,
+            board,
+            limits,
+            log: log.clone(),
+            ends: FuturesUnordered::new(),
+            abandoned: HashMap::new(),
+        }
     }
 
     /// Runs until `shutdown` is ready or a concern cannot be kept alive.
@@ -239,7 +246,8 @@ impl Overseer {
             match tokio::time::timeout_at(deadline, self.ends.next()).await {
                 Ok(Some((index, generation, _))) => {
                     let supervised = &mut self.concerns[index];
-                    if let Some(current) = supervised.current.take_if(|c| c.birth.generation() == generation) {
+                    if let Some(current) = supervised.current.take_if(|c| c.birth.generation() == generation)
+                    {
                         current.arbiter.stop();
                         waiting -= 1;
                     }

@@ -1,0 +1,253 @@
+//! From figures to `OpenMetrics` text: names, help, units and labels of all metrics.
+//!
+//! Labels come from closed sets (families, directions, drop reasons, concerns) or from the configuration (pools): nothing
+//! that a stranger sends can make a new series.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::sample::Sample;
+use crate::supervision::Exit;
+
+/// The text of a scrape, in `OpenMetrics` 1.0.
+pub(super) fn encode(sample: Sample) -> String {
+    let mut registry = Registry::with_prefix("protomask");
+    registry.register_collector(Box::new(sample));
+    let mut text = String::with_capacity(16 * 1024);
+    // Writing to a string cannot fail.
+    let _ = text::encode(&mut text, &registry);
+    text
+}
+
+impl Collector for Sample {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut out = Families(encoder);
+        self.packets(&mut out)?;
+        self.leases(&mut out)?;
+        self.concerns(&mut out)?;
+        self.kernel(&mut out)?;
+        self.process(&mut out)
+    }
+}
+
+impl Sample {
+    fn packets(&self, out: &mut Families<'_>) -> fmt::Result {
+        let received = [("ipv4", self.received_v4), ("ipv6", self.received_v6)];
+        let forwarded = [("6to4", self.forwarded_6to4), ("4to6", self.forwarded_4to6)];
+        out.counters("received_packets", "Packets read from the device.", None, |each| {
+            received.iter().try_for_each(|(family, flow)| each(&[("family", family)], flow.packets))
+        })?;
+        out.counters(
+            "received",
+            "Bytes read from the device, as in IP headers.",
+            Some(&Unit::Bytes),
+            |each| received.iter().try_for_each(|(family, flow)| each(&[("family", family)], flow.bytes)),
+        )?;
+        out.counters("forwarded_packets", "Packets translated and written to the device.", None, |each| {
+            forwarded.iter().try_for_each(|(direction, flow)| each(&[("direction", direction)], flow.packets))
+        })?;
+        out.counters(
+            "forwarded",
+            "Bytes translated and written to the device, as in IP headers.",
+            Some(&Unit::Bytes),
+            |each| {
+                forwarded
+                    .iter()
+                    .try_for_each(|(direction, flow)| each(&[("direction", direction)], flow.bytes))
+            },
+        )?;
+        out.counters(
+            "dropped_packets",
+            "Packets not forwarded, by the one reason for each.",
+            None,
+            |each| self.drops.iter().try_for_each(|(reason, packets)| each(&[("reason", reason)], *packets)),
+        )?;
+        out.counter("icmp_errors_sent", "ICMP errors of the router's own.", self.icmp_errors)?;
+        out.counter(
+            "icmp_errors_limited",
+            "ICMP errors that the rate limit held back.",
+            self.icmp_errors_limited,
+        )?;
+        out.counter(
+            "kernel_chatter_packets",
+            "Packets of the kernel's own on the device (router solicitations, MLD reports): no drops.",
+            self.kernel_chatter,
+        )?;
+        out.counter("held_packets", "First packets of new hosts that waited for a lease.", self.held)?;
+        out.counter("device_read_errors", "Reads from the device that failed.", self.read_errors)?;
+        out.gauge("workers", "Packet workers, one per queue of the device.", self.workers)
+    }
+
+    fn leases(&self, out: &mut Families<'_>) -> fmt::Result {
+        out.gauges("pool_addresses", "Addresses of a pool by what they are doing.", |each| {
+            self.pools.iter().try_for_each(|pool| {
+                let states = [("used", pool.used), ("free", pool.free), ("resting", pool.resting)];
+                states.iter().try_for_each(|(state, addresses)| {
+                    each(&[("pool", &pool.name), ("state", state)], *addresses)
+                })
+            })
+        })?;
+        out.gauges(
+            "pool_addresses_high_water",
+            "The most addresses of a pool that were under lease at a time.",
+            |each| self.pools.iter().try_for_each(|pool| each(&[("pool", &pool.name)], pool.high_water)),
+        )?;
+        out.gauge("leases", "Leases held, static pairs included.", self.leases)?;
+        out.gauge("leases_capacity", "The most leases that can be held.", self.lease_capacity)?;
+        out.counter("leases_granted", "Leases granted.", self.leases_granted)?;
+        out.counter("leases_refused", "Requests for a lease that were refused.", self.leases_refused)?;
+        out.counter("leases_expired", "Leases ended because their host was silent.", self.leases_expired)?;
+        out.counter("leases_dropped", "Leases ended by request.", self.leases_dropped)?;
+        out.counter(
+            "lease_requests",
+            "Leases asked for by workers, repetitions included.",
+            self.lease_requests,
+        )?;
+        out.counter(
+            "lease_answers_lost",
+            "Answers to workers that found the inbox full; the worker asks again.",
+            self.inbox_overflows,
+        )?;
+        out.counter(
+            "lease_table_contentions",
+            "Times a lock of the lease table was not free at the first try.",
+            self.contended,
+        )
+    }
+
+    fn concerns(&self, out: &mut Families<'_>) -> fmt::Result {
+        out.gauges(
+            "actor_up",
+            "Whether the actor of a concern runs (1) or is being restarted (0).",
+            |each| self.concerns.iter().try_for_each(|one| each(&[("concern", one.name)], u64::from(one.up))),
+        )?;
+        out.gauges("actor_generation", "The number of the actor's current incarnation, from 1.", |each| {
+            self.concerns.iter().try_for_each(|one| each(&[("concern", one.name)], one.generation))
+        })?;
+        out.counters("actor_exits", "Ends of a concern's actor, by kind.", None, |each| {
+            self.concerns.iter().try_for_each(|one| {
+                Exit::KINDS
+                    .iter()
+                    .zip(one.exits)
+                    .try_for_each(|(kind, exits)| each(&[("concern", one.name), ("kind", kind)], exits))
+            })
+        })
+    }
+
+    fn kernel(&self, out: &mut Families<'_>) -> fmt::Result {
+        out.counter(
+            "kernel_repairs",
+            "Times something of ours in the kernel was gone and was put back.",
+            self.kernel_repairs,
+        )?;
+        out.gauge(
+            "kernel_problems",
+            "What is not as it should be in the kernel, and could not be repaired.",
+            self.kernel_problems,
+        )?;
+        out.gauges("kernel_forwarding", "Whether the kernel forwards packets of this family.", |each| {
+            each(&[("family", "ipv4")], u64::from(self.kernel_forwards_v4))?;
+            each(&[("family", "ipv6")], u64::from(self.kernel_forwards_v6))
+        })?;
+        out.gauge("device_up", "Whether the device is up.", u64::from(self.link_up))?;
+        let Some(device) = &self.device else { return Ok(()) };
+        // For a TUN device the kernel's "transmit" is what it hands to the router.
+        let to_router = "to_router";
+        let from_router = "from_router";
+        out.counters(
+            "device_packets",
+            "Packets that the kernel counted on the device; a super-packet counts once.",
+            None,
+            |each| {
+                each(&[("direction", to_router)], device.tx_packets)?;
+                each(&[("direction", from_router)], device.rx_packets)
+            },
+        )?;
+        out.counters("device", "Bytes that the kernel counted on the device.", Some(&Unit::Bytes), |each| {
+            each(&[("direction", to_router)], device.tx_bytes)?;
+            each(&[("direction", from_router)], device.rx_bytes)
+        })?;
+        out.counters(
+            "device_dropped_packets",
+            "Packets that the kernel dropped on the device: to_router means that they were not read in time.",
+            None,
+            |each| {
+                each(&[("direction", to_router)], device.tx_dropped)?;
+                each(&[("direction", from_router)], device.rx_dropped)
+            },
+        )?;
+        out.counters("device_errors", "Errors that the kernel counted on the device.", None, |each| {
+            each(&[("direction", to_router)], device.tx_errors)?;
+            each(&[("direction", from_router)], device.rx_errors)
+        })
+    }
+
+    fn process(&self, out: &mut Families<'_>) -> fmt::Result {
+        out.gauge("ready", "Whether /readyz says ready.", u64::from(self.ready))?;
+        out.counter(
+            "log_records_dropped",
+            "Log records lost because the log could not keep up.",
+            self.log_dropped,
+        )?;
+        out.counter(
+            "scrape_errors",
+            "Scrapes that went without the kernel's counters of the device, since metrics was last restarted.",
+            self.scrape_errors,
+        )?;
+        out.seconds("uptime", "Time since the start, time asleep included.", self.uptime.as_secs_f64())?;
+        out.0
+            .encode_descriptor("build", "The version that runs.", None, MetricType::Info)?
+            .encode_info(&[("version", env!("CARGO_PKG_VERSION"))])
+    }
+}
+
+/// Takes the series of one metric: labels and value.
+type Each<'e> = dyn FnMut(&[(&str, &str)], u64) -> fmt::Result + 'e;
+
+/// Writes whole metrics, each with its help.
+struct Families<'e>(DescriptorEncoder<'e>);
+
+impl Families<'_> {
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, u64, u64>(&value, None)
+    }
+
+    fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        series: impl FnOnce(&mut Each<'_>) -> fmt::Result,
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, unit, MetricType::Counter)?;
+        series(&mut |labels, value| {
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&value, None)
+        })
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+    }
+
+    fn gauges(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl FnOnce(&mut Each<'_>) -> fmt::Result,
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        series(&mut |labels, value| metric.encode_family(&labels)?.encode_gauge(&value))
+    }
+
+    fn seconds(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?.encode_gauge(&value)
+    }
+}
+
+#[cfg(test)]
+mod tests;

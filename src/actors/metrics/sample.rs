@@ -1,0 +1,184 @@
+//! All figures at one moment, as plain values.
+
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use fast_nat::Timestamp;
+use rtnl::LinkStats;
+
+use crate::clock;
+use crate::datapath::{Counter, Counters, DropReason, Traffic};
+use crate::shared::{PoolGauges, Shared};
+use crate::supervision::{Concern, Exit, State};
+
+/// Packets and their bytes.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Flow {
+    pub(super) packets: u64,
+    pub(super) bytes: u64,
+}
+
+/// The addresses of one pool.
+#[derive(Debug, Default)]
+pub(super) struct PoolSample {
+    pub(super) name: String,
+    pub(super) used: u64,
+    pub(super) free: u64,
+    pub(super) resting: u64,
+    pub(super) high_water: u64,
+}
+
+/// How one concern stands.
+#[derive(Debug)]
+pub(super) struct ConcernSample {
+    pub(super) name: &'static str,
+    pub(super) up: bool,
+    pub(super) generation: u64,
+    /// By [`Exit::KINDS`].
+    pub(super) exits: [u64; Exit::KINDS.len()],
+}
+
+/// All figures. Counters are since the start of the process, summed over the workers, except those of the device, which
+/// are the kernel's since the device was made.
+#[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // each is a gauge of its own
+pub(super) struct Sample {
+    pub(super) received_v4: Flow,
+    pub(super) received_v6: Flow,
+    pub(super) forwarded_6to4: Flow,
+    pub(super) forwarded_4to6: Flow,
+    /// By the word of the reason; every reason, also at 0.
+    pub(super) drops: Vec<(&'static str, u64)>,
+    pub(super) icmp_errors: u64,
+    pub(super) icmp_errors_limited: u64,
+    pub(super) kernel_chatter: u64,
+    pub(super) held: u64,
+    pub(super) lease_requests: u64,
+    pub(super) read_errors: u64,
+    pub(super) inbox_overflows: u64,
+    pub(super) workers: u64,
+    pub(super) pools: Vec<PoolSample>,
+    pub(super) leases: u64,
+    pub(super) lease_capacity: u64,
+    pub(super) leases_granted: u64,
+    pub(super) leases_refused: u64,
+    pub(super) leases_expired: u64,
+    pub(super) leases_dropped: u64,
+    pub(super) contended: u64,
+    pub(super) concerns: Vec<ConcernSample>,
+    pub(super) kernel_repairs: u64,
+    pub(super) kernel_problems: u64,
+    pub(super) kernel_forwards_v4: bool,
+    pub(super) kernel_forwards_v6: bool,
+    pub(super) link_up: bool,
+    pub(super) ready: bool,
+    pub(super) log_dropped: u64,
+    /// `None`: the kernel did not tell, and the figures are left out.
+    pub(super) device: Option<LinkStats>,
+    pub(super) scrape_errors: u64,
+    pub(super) uptime: Duration,
+}
+
+impl Sample {
+    /// Reads everything. Takes short locks only: that of the kernel view and those of the board.
+    pub(super) fn take(
+        shared: &Shared,
+        uptime: Uptime,
+        device: Option<LinkStats>,
+        scrape_errors: u64,
+    ) -> Self {
+        let sum = |pick: fn(&Counters) -> &Counter| {
+            shared.desks.iter().fold(0_u64, |sum, desk| sum.wrapping_add(pick(&desk.counters).get()))
+        };
+        let flow = |pick: fn(&Counters) -> &Traffic| {
+            shared.desks.iter().map(|desk| pick(&desk.counters)).fold(Flow::default(), |sum, traffic| Flow {
+                packets: sum.packets.wrapping_add(traffic.packets.get()),
+                bytes: sum.bytes.wrapping_add(traffic.bytes.get()),
+            })
+        };
+        let drops = |reason| {
+            shared.desks.iter().fold(0_u64, |sum, desk| sum.wrapping_add(desk.counters.drops(reason)))
+        };
+        let kernel = shared.kernel.lock().clone();
+        let leases = &shared.lease_counters;
+        Self {
+            received_v4: flow(|counters| &counters.received_v4),
+            received_v6: flow(|counters| &counters.received_v6),
+            forwarded_6to4: flow(|counters| &counters.forwarded_6to4),
+            forwarded_4to6: flow(|counters| &counters.forwarded_4to6),
+            drops: DropReason::all().map(|reason| (reason.as_str(), drops(reason))).collect(),
+            icmp_errors: sum(|counters| &counters.icmp_errors),
+            icmp_errors_limited: sum(|counters| &counters.icmp_errors_limited),
+            kernel_chatter: sum(|counters| &counters.kernel_chatter),
+            held: sum(|counters| &counters.held),
+            lease_requests: sum(|counters| &counters.lease_requests),
+            read_errors: sum(|counters| &counters.read_errors),
+            inbox_overflows: shared
+                .desks
+                .iter()
+                .map(|desk| desk.inbox_overflows.load(Ordering::Relaxed))
+                .sum(),
+            workers: shared.desks.len() as u64,
+            pools: shared.pool_gauges.iter().map(PoolSample::from).collect(),
+            leases: shared.leases.len() as u64,
+            lease_capacity: shared.leases.capacity() as u64,
+            leases_granted: leases.granted.load(Ordering::Relaxed),
+            leases_refused: leases.refused.load(Ordering::Relaxed),
+            leases_expired: leases.expired.load(Ordering::Relaxed),
+            leases_dropped: leases.dropped.load(Ordering::Relaxed),
+            contended: shared.leases.contended(),
+            concerns: Concern::ALL.into_iter().map(|concern| ConcernSample::of(shared, concern)).collect(),
+            kernel_repairs: kernel.repairs,
+            kernel_problems: kernel.problems.len() as u64,
+            kernel_forwards_v4: kernel.forwarding_v4,
+            kernel_forwards_v6: kernel.forwarding_v6,
+            link_up: kernel.link_up,
+            ready: shared.problems().is_empty(),
+            log_dropped: shared.log_dropped.load(Ordering::Relaxed),
+            device,
+            scrape_errors,
+            uptime: uptime.so_far(),
+        }
+    }
+}
+
+impl From<&PoolGauges> for PoolSample {
+    fn from(gauges: &PoolGauges) -> Self {
+        Self {
+            name: gauges.net.to_string(),
+            used: gauges.used.load(Ordering::Relaxed),
+            free: gauges.free.load(Ordering::Relaxed),
+            resting: gauges.resting.load(Ordering::Relaxed),
+            high_water: gauges.high_water.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl ConcernSample {
+    fn of(shared: &Shared, concern: Concern) -> Self {
+        let status = shared.board.of(concern);
+        Self {
+            name: concern.as_str(),
+            up: status.state == State::Running,
+            generation: status.generation,
+            exits: status.exits,
+        }
+    }
+}
+
+/// For how long the process has been running, time asleep included.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Uptime(Timestamp);
+
+impl Uptime {
+    /// Counts from the first call in the process: the first birth of `metrics`, within a second of the start.
+    pub(super) fn of_this_process() -> Self {
+        static START: OnceLock<Timestamp> = OnceLock::new();
+        Self(*START.get_or_init(clock::now))
+    }
+
+    fn so_far(self) -> Duration {
+        clock::now().since(self.0)
+    }
+}

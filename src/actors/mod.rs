@@ -1,0 +1,27 @@
+//! The actors: one room per concern.
+//!
+//! ```text
+//!  device queues (descriptors outlive the workers)
+//!    │ read            ▲ write
+//!  ┌─▼─────────────────┴─┐  AcquireLeases (one per batch)  ┌──────┐
+//!  │ tun: worker threads │ ───────────────────────────────▶│ pool │◀─┐ ReleaseLeases
+//!  │ parse, judge,       │ ◀── answers, by the desk ───────└──────┘  │
+//!  │ translate           │                                       ┌───┴──────┐
+//!  └─────────────────────┘         expiry, static pairs ─────────│ sessions │
+//!        │ look up, refresh                                      └───┬──────┘
+//!        ▼                                                           ▼
+//!   ════ Shared: lease table, rules, desks, gauges, kernel view, board ════
+//!        ▲ rules: own addresses, connected prefixes       ▲ read at each scrape
+//!  ┌─────┴──┐ netlink events, comparison, repair     ┌────┴────┐
+//!  │ routes │ ─── link, routes, masquerade ──▶ kernel│ metrics │──▶ HTTP
+//!  └────────┘                                        └─────────┘
+//! ```
+//!
+//! Messages carry requests, batches and facts, never single packets. Each can be repeated without harm, and each
+//! sender copes with "not there just now".
+
+pub mod metrics;
+pub mod pool;
+pub mod routes;
+pub mod sessions;
+pub mod tun;

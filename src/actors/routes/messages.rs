@@ -1,0 +1,9 @@
+//! What `routes` is asked.
+
+use actix::Message;
+
+/// Compare what is with what should be, and repair what is ours. May be repeated: a comparison under way is followed
+/// by one more, whatever the number of requests.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Reconcile;

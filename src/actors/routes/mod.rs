@@ -1,0 +1,123 @@
+//! `routes`: keeps link, routes and masquerade as they should be, and tells the packet path about the host's addresses.
+//!
+//! Owns what is desired; the truth is in the kernel. When this actor is down, nothing changes in the kernel and packets
+//! flow on; its successor compares and repairs.
+
+mod messages;
+mod reconcile;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, WrapFuture as _};
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
+use slog::{Logger, debug, error, info, o};
+
+pub use messages::Reconcile;
+pub(crate) use reconcile::describe_allowed;
+
+use crate::shared::Shared;
+use crate::supervision::faults::Point;
+use crate::supervision::{Birth, Blueprint};
+
+/// How often the kernel's state is compared without a reason: it does not announce every loss (IPv4 routes that go with
+/// a link, for one).
+const COMPARE_EVERY: Duration = Duration::from_secs(10);
+
+/// Changes come in bunches: this long after the first one, all are looked at together.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// The actor.
+#[derive(Debug)]
+pub struct RoutesActor {
+    shared: Arc<Shared>,
+    birth: Birth,
+    log: Logger,
+    handle: rtnl::Handle,
+    watcher: Option<rtnl::Watcher>,
+    /// A comparison is under way, or is about to begin.
+    busy: bool,
+    /// Something changed during it.
+    again: bool,
+}
+
+/// Makes [`RoutesActor`]s.
+#[derive(Debug)]
+pub struct RoutesBlueprint(pub Arc<Shared>);
+
+impl Blueprint for RoutesBlueprint {
+    type Actor = RoutesActor;
+
+    fn build(&self, birth: Birth) -> LocalBoxFuture<'static, Result<RoutesActor, String>> {
+        let shared = Arc::clone(&self.0);
+        async move {
+            let log = shared.log.new(o!("concern" => "routes", "generation" => birth.generation()));
+            let handle = rtnl::Handle::open().map_err(|error| error.to_string())?;
+            // Watched before the first comparison, so that nothing is missed between the two.
+            let watcher = Some(rtnl::Watcher::open().map_err(|error| error.to_string())?);
+            Ok(RoutesActor { shared, birth, log, handle, watcher, busy: false, again: false })
+        }
+        .boxed_local()
+    }
+}
+
+impl Actor for RoutesActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.birth.faults().at(Point::Started);
+        if let Some(mut watcher) = self.watcher.take() {
+            let own = ctx.address();
+            let log = self.log.clone();
+            self.birth.spawn(async move {
+                while let Some(event) = watcher.next().await {
+                    debug!(log, "the kernel's state changed"; "event" => ?event);
+                    // A full mailbox holds a request already.
+                    let _ = own.try_send(Reconcile);
+                }
+                error!(log, "the kernel's events have ended; only periodic comparisons are left");
+            });
+        }
+        ctx.run_interval(COMPARE_EVERY, |actor, ctx| actor.reconcile(ctx, Duration::ZERO));
+        self.reconcile(ctx, Duration::ZERO);
+        info!(self.log, "started");
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.birth.faults().at(Point::Stopped);
+    }
+}
+
+impl RoutesActor {
+    fn reconcile(&mut self, ctx: &mut Context<Self>, after: Duration) {
+        if std::mem::replace(&mut self.busy, true) {
+            self.again = true;
+            return;
+        }
+        let (handle, shared, log) = (self.handle.clone(), Arc::clone(&self.shared), self.log.clone());
+        let birth = self.birth.clone();
+        let work = async move {
+            actix_rt::time::sleep(after).await;
+            if birth.is_current() {
+                reconcile::reconcile(&handle, &shared, &log).await;
+            }
+        };
+        ctx.spawn(work.into_actor(self).map(|(), actor, ctx| {
+            actor.busy = false;
+            if std::mem::take(&mut actor.again) {
+                actor.reconcile(ctx, SETTLE);
+            }
+        }));
+    }
+}
+
+impl Handler<Reconcile> for RoutesActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Reconcile, ctx: &mut Self::Context) {
+        self.reconcile(ctx, SETTLE);
+    }
+}
+
+crate::accepts_faults!(RoutesActor);

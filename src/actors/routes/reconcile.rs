@@ -1,0 +1,101 @@
+//! One comparison of what is with what should be, and the repair.
+
+use std::sync::Arc;
+
+use slog::{Logger, info, warn};
+
+use crate::kernel::masquerade;
+use crate::kernel::sysctl::Sysctls;
+use crate::shared::{KernelView, Shared};
+
+/// Compares, repairs what is ours, and writes down what was seen.
+pub(super) async fn reconcile(handle: &rtnl::Handle, shared: &Shared, log: &Logger) {
+    let before = shared.kernel.lock().clone();
+    let mut view = KernelView { problems: Vec::new(), ..before.clone() };
+    match look(handle, shared, log, &mut view).await {
+        Ok(()) => view.seen = true,
+        Err(error) => view.problems.push(format!("the kernel's state cannot be read: {error}")),
+    }
+    for problem in view.problems.iter().filter(|problem| !before.problems.contains(problem)) {
+        warn!(log, "not as it should be"; "problem" => problem);
+    }
+    for problem in before.problems.iter().filter(|problem| !view.problems.contains(problem)) {
+        info!(log, "as it should be again"; "was" => problem);
+    }
+    if before.seen
+        && view.forwarding_v4
+        && view.forwarding_v6
+        && !(before.forwarding_v4 && before.forwarding_v6)
+    {
+        info!(log, "the kernel forwards now");
+    }
+    *shared.kernel.lock() = view;
+}
+
+async fn look(
+    handle: &rtnl::Handle,
+    shared: &Shared,
+    log: &Logger,
+    view: &mut KernelView,
+) -> Result<(), rtnl::Error> {
+    let desired = shared.plan.desired(&shared.settings);
+    let mut snapshot = handle.snapshot().await?;
+    let plan = rtnl::diff(&desired, &snapshot);
+    for change in &plan.changes {
+        match handle.make(change).await {
+            Ok(()) => {
+                info!(log, "changed in the kernel"; "change" => %change, "repair" => view.seen);
+                view.repairs += u64::from(view.seen);
+            }
+            Err(error) => view.problems.push(format!("{change} failed: {error}")),
+        }
+    }
+    view.problems.extend(plan.conflicts.iter().map(ToString::to_string));
+    if !plan.changes.is_empty() {
+        snapshot = handle.snapshot().await?;
+    }
+    view.link_up = snapshot.link_by_name(&desired.link.name).is_some_and(|link| link.up);
+    keep_masquerade(shared, log, view);
+
+    let sysctls = Sysctls::default();
+    match sysctls.forwarding() {
+        Ok(forwarding) => {
+            view.forwarding_v4 = forwarding.ipv4;
+            view.forwarding_v6 = forwarding.ipv6;
+            view.forwarding_commands = sysctls.commands_to_enable(&snapshot).unwrap_or_default();
+        }
+        Err(error) => view.problems.push(error.to_string()),
+    }
+    let rules = shared.plan.rules(&shared.settings, &snapshot);
+    if rules != **shared.rules.load() {
+        info!(log, "this host's addresses changed; the access rules follow them";
+            "allowed" => describe_allowed(shared.plan.allowed(&shared.settings, &snapshot).as_deref()));
+        shared.rules.store(Arc::new(rules));
+    }
+    Ok(())
+}
+
+/// Puts the masquerade table back if it is not as it should be.
+fn keep_masquerade(shared: &Shared, log: &Logger, view: &mut KernelView) {
+    let Some(wanted) = shared.plan.masquerade(&shared.settings) else { return };
+    let kept = masquerade::is_installed(&wanted).and_then(|installed| {
+        if !installed {
+            masquerade::install(&wanted)?;
+            let table = masquerade::table_name(&wanted.interface);
+            info!(log, "changed in the kernel"; "change" => format!("install the nftables table ip {table}"), "repair" => view.seen);
+            view.repairs += u64::from(view.seen);
+        }
+        Ok(())
+    });
+    if let Err(error) = kept {
+        view.problems.push(error.to_string());
+    }
+}
+
+/// Who may use the router, for the log.
+pub(crate) fn describe_allowed(allowed: Option<&[ipnet::Ipv6Net]>) -> String {
+    allowed.map_or_else(
+        || "every source".to_owned(),
+        |nets| nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    )
+}

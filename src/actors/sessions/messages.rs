@@ -1,0 +1,22 @@
+//! What `sessions` is asked.
+
+use std::net::Ipv4Addr;
+
+use actix::Message;
+use fast_nat::Lease;
+
+/// The leases, at most `limit` of them, by address.
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<Lease>")]
+pub struct ListLeases {
+    /// The most that are returned.
+    pub limit: usize,
+}
+
+/// End the lease of this address now. The answer is the lease that was ended, if there was one.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<Lease>")]
+pub struct DropLease {
+    /// The address.
+    pub address: Ipv4Addr,
+}

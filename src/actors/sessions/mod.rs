@@ -1,0 +1,145 @@
+//! `sessions`: ends leases whose host is silent, keeps the static pairs, answers questions about leases.
+//!
+//! Owns the timing; the leases themselves are in the shared table. When this actor is down, flows go on and nothing
+//! expires; its successor catches up.
+
+mod messages;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext as _, Context, Handler, MessageResult};
+use fast_nat::{Lease, LeaseKind};
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
+use slog::{Logger, info, o, warn};
+
+pub use messages::{DropLease, ListLeases};
+
+use crate::actors::pool::ReleaseLeases;
+use crate::clock;
+use crate::shared::Shared;
+use crate::supervision::faults::Point;
+use crate::supervision::{Birth, Blueprint};
+
+/// How often expiry is looked at: a lease ends at most this much late.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Timers visited in one step, and steps per tick: 51,200 a second at most, and never long under one lock.
+const BUDGET: usize = 256;
+const STEPS: usize = 100;
+
+/// The actor.
+#[derive(Debug)]
+pub struct SessionsActor {
+    shared: Arc<Shared>,
+    birth: Birth,
+    log: Logger,
+    /// Ended leases that `pool` has not been told of yet: at most as many as there are addresses. If they are lost with
+    /// this actor, `pool` still learns of them when it next reads the table.
+    unreleased: Vec<Lease>,
+}
+
+/// Makes [`SessionsActor`]s.
+#[derive(Debug)]
+pub struct SessionsBlueprint(pub Arc<Shared>);
+
+impl Blueprint for SessionsBlueprint {
+    type Actor = SessionsActor;
+
+    fn build(&self, birth: Birth) -> LocalBoxFuture<'static, Result<SessionsActor, String>> {
+        let shared = Arc::clone(&self.0);
+        async move {
+            let log = shared.log.new(o!("concern" => "sessions", "generation" => birth.generation()));
+            for pair in &shared.settings.static_pairs {
+                shared
+                    .leases
+                    .insert(pair.host, pair.address, LeaseKind::Static, clock::now())
+                    .map_err(|error| format!("the static pair {} = {}: {error}", pair.address, pair.host))?;
+            }
+            // What ended while word of it was lost with the last incarnation.
+            let unreleased = shared.leases.ended().into_iter().map(|ended| ended.lease).collect();
+            Ok(SessionsActor { shared, birth, log, unreleased })
+        }
+        .boxed_local()
+    }
+}
+
+impl Actor for SessionsActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.birth.faults().at(Point::Started);
+        ctx.run_interval(TICK, |actor, _| actor.tick());
+        info!(self.log, "started"; "static_pairs" => self.shared.settings.static_pairs.len());
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.birth.faults().at(Point::Stopped);
+    }
+}
+
+impl SessionsActor {
+    fn tick(&mut self) {
+        let now = clock::now();
+        for _ in 0..STEPS {
+            let (expired, more) =
+                self.shared.leases.expire(now, self.shared.settings.reservation_timeout, BUDGET);
+            self.shared.lease_counters.expired.fetch_add(expired.len() as u64, Ordering::Relaxed);
+            for lease in expired {
+                info!(self.log, "lease ended"; "host" => %lease.host, "address" => %lease.address,
+                    "because" => "expired", "silent_s" => now.since(lease.last_seen).as_secs());
+                self.unreleased.push(lease);
+            }
+            if !more {
+                break;
+            }
+        }
+        self.release();
+    }
+
+    /// Tells `pool` what has ended. If it is not there just now, the next tick tells it.
+    fn release(&mut self) {
+        if self.unreleased.is_empty() {
+            return;
+        }
+        let message = ReleaseLeases { leases: self.unreleased.clone() };
+        match self.shared.directory.pool.try_send(message) {
+            Ok(()) => self.unreleased.clear(),
+            Err(unavailable) => warn!(self.log, "pool cannot be told of ended leases just now";
+                "leases" => self.unreleased.len(), "because" => %unavailable),
+        }
+    }
+}
+
+impl Handler<ListLeases> for SessionsActor {
+    type Result = MessageResult<ListLeases>;
+
+    fn handle(&mut self, message: ListLeases, _: &mut Self::Context) -> Self::Result {
+        let mut leases: Vec<_> = self.shared.leases.leases().collect();
+        leases.sort_unstable_by_key(|lease| lease.address);
+        leases.truncate(message.limit);
+        MessageResult(leases)
+    }
+}
+
+impl Handler<DropLease> for SessionsActor {
+    type Result = MessageResult<DropLease>;
+
+    fn handle(&mut self, message: DropLease, _: &mut Self::Context) -> Self::Result {
+        if !self.birth.is_current() {
+            return MessageResult(None);
+        }
+        let ended = self.shared.leases.remove(message.address, clock::now());
+        if let Some(lease) = ended {
+            info!(self.log, "lease ended"; "host" => %lease.host, "address" => %lease.address, "because" => "dropped");
+            self.shared.lease_counters.dropped.fetch_add(1, Ordering::Relaxed);
+            self.unreleased.push(lease);
+            self.release();
+        }
+        MessageResult(ended)
+    }
+}
+
+crate::accepts_faults!(SessionsActor);

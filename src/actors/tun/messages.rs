@@ -1,0 +1,15 @@
+//! What `tun` is told.
+
+use actix::Message;
+
+/// A worker has ended without being asked to.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct WorkerEnded {
+    /// The incarnation of `tun` that it belonged to.
+    pub generation: u64,
+    /// Which worker.
+    pub worker: usize,
+    /// Why.
+    pub why: String,
+}

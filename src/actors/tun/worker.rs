@@ -1,0 +1,305 @@
+//! One worker: a thread that reads packets from one queue, translates them and writes them back to it.
+//!
+//! It sleeps while there is nothing to do. It never waits for an actor: what needs one is parked in its hold.
+
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use easy_tun::{OpenQueue, PacketIo, Written};
+use fast_nat::Timestamp;
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
+use interproto::HEADROOM;
+use slog::{o, warn};
+use tokio::sync::Notify;
+
+use super::WorkerEnded;
+use crate::actors::pool::AcquireLeases;
+use crate::clock;
+use crate::datapath::hold::{Hold, Limits, Parked};
+use crate::datapath::{Counters, Identifications, Limiters, Refusal, Router, Verdict};
+use crate::shared::{Desk, LeaseAnswer, Shared};
+use crate::supervision::Birth;
+use crate::supervision::child::panic_text;
+use crate::supervision::faults::Point;
+use crate::supervision::pulse::Pulse;
+
+/// The longest packet: what an IP length field can say, and the IPv6 header before it.
+const LONGEST_PACKET: usize = 65_535 + 40;
+
+/// Packets per turn: after so many the worker looks at its inbox and its orders again.
+const BATCH: usize = 64;
+
+/// A worker's place: what it is given, and how it is told to go.
+#[derive(Debug)]
+pub struct Seat {
+    /// The worker's number, which is that of its queue.
+    pub index: usize,
+    /// Busy with a batch, or idle.
+    pub pulse: Arc<Pulse>,
+    shared: Arc<Shared>,
+    birth: Birth,
+    dismissed: AtomicBool,
+    orders: Notify,
+}
+
+impl Seat {
+    pub(super) fn new(index: usize, shared: Arc<Shared>, birth: Birth) -> Self {
+        Self {
+            index,
+            pulse: Arc::default(),
+            shared,
+            birth,
+            dismissed: AtomicBool::new(false),
+            orders: Notify::new(),
+        }
+    }
+
+    /// Tells the worker to go.
+    pub(super) fn dismiss(&self) {
+        self.dismissed.store(true, Ordering::Release);
+        self.orders.notify_one();
+    }
+
+    /// A worker that wakes up late finds out here that it has been replaced, and must touch nothing more.
+    fn may_go_on(&self) -> bool {
+        !self.dismissed.load(Ordering::Acquire) && self.birth.is_current()
+    }
+
+    fn desk(&self) -> &Desk {
+        &self.shared.desks[self.index]
+    }
+}
+
+/// A queue that a worker can be put to. It outlives its workers.
+pub trait WorkQueue: std::fmt::Debug + Send + Sync {
+    /// Works until dismissed (`Ok`) or until the queue fails.
+    fn work<'a>(&'a self, seat: &'a Seat) -> LocalBoxFuture<'a, io::Result<()>>;
+}
+
+impl<H: OpenQueue + std::fmt::Debug> WorkQueue for H {
+    fn work<'a>(&'a self, seat: &'a Seat) -> LocalBoxFuture<'a, io::Result<()>> {
+        async move { Worker::new(self.open()?, seat).run().await }.boxed_local()
+    }
+}
+
+/// Starts the worker's thread.
+pub(super) fn spawn(seat: Arc<Seat>) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    std::thread::Builder::new().name(format!("worker-{}", seat.index)).spawn(move || {
+        let work = AssertUnwindSafe(|| runtime.block_on(seat.shared.queues[seat.index].work(&seat)));
+        let why = match std::panic::catch_unwind(work) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => format!("panicked: {}", panic_text(panic.as_ref())),
+        };
+        seat.pulse.leave();
+        let generation = seat.birth.generation();
+        // If `tun` cannot be told just now, its roll call finds out.
+        let _ = seat.shared.directory.tun.try_send(WorkerEnded { generation, worker: seat.index, why });
+    })
+}
+
+struct Worker<'s, Q> {
+    queue: Q,
+    seat: &'s Seat,
+    hold: Hold,
+    limiters: Limiters,
+    identifications: Identifications,
+    buffer: Box<[u8]>,
+    /// Hosts to ask `pool` for at the end of this turn: at most one per packet of a batch and one per waiting host.
+    ask: Vec<std::net::Ipv6Addr>,
+    log: slog::Logger,
+}
+
+impl<'s, Q: PacketIo> Worker<'s, Q> {
+    fn new(queue: Q, seat: &'s Seat) -> Self {
+        let settings = &seat.shared.settings.hold;
+        let limits = Limits {
+            packets_per_host: settings.packets_per_host,
+            hosts: settings.hosts,
+            timeout: settings.timeout,
+            ..Limits::default()
+        };
+        Self {
+            queue,
+            seat,
+            hold: Hold::new(limits),
+            limiters: Limiters::new(clock::now()),
+            identifications: Identifications::new(random_seed()),
+            buffer: vec![0; HEADROOM + LONGEST_PACKET].into_boxed_slice(),
+            ask: Vec::with_capacity(BATCH),
+            log: seat.shared.log.new(o!("concern" => "tun", "worker" => seat.index)),
+        }
+    }
+
+    async fn run(mut self) -> io::Result<()> {
+        let seat = self.seat;
+        while seat.may_go_on() {
+            let patience = self.hold.wake_after();
+            tokio::select! {
+                biased;
+                () = seat.orders.notified() => continue,
+                () = seat.desk().wake.notified() => {}
+                () = sleep_for(patience) => {}
+                ready = self.queue.readable() => ready?,
+            }
+            seat.pulse.enter();
+            let turn = self.turn();
+            seat.pulse.leave();
+            turn?;
+        }
+        Ok(())
+    }
+
+    /// One turn: the inbox, what is due, and one batch of packets.
+    fn turn(&mut self) -> io::Result<()> {
+        let now = clock::now();
+        self.answers(now);
+        self.overdue(now);
+        for _ in 0..BATCH {
+            // Before the read: a worker that was replaced leaves the packet to its successor.
+            if !self.seat.may_go_on() {
+                return Ok(());
+            }
+            let length = match self.queue.try_read(&mut self.buffer[HEADROOM..]) {
+                Ok(Some(length)) => length,
+                Ok(None) => break,
+                Err(error) => {
+                    self.seat.desk().counters.read_errors.add(1);
+                    return Err(error);
+                }
+            };
+            self.seat.birth.faults().at(Point::Worker);
+            if self.seat.birth.faults().strikes(Point::WorkerHang) {
+                hang();
+            }
+            // And after it: a thread that was held up meanwhile must touch nothing.
+            if !self.seat.may_go_on() {
+                self.seat.desk().counters.dropped(Refusal::Superseded.into());
+                return Ok(());
+            }
+            self.packet(length, now);
+        }
+        self.ask_pool();
+        Ok(())
+    }
+
+    /// One packet, in the buffer.
+    fn packet(&mut self, length: usize, now: Timestamp) {
+        let verdict = self
+            .with_router(now, |router, buffer, out| router.process(buffer, HEADROOM..HEADROOM + length, out));
+        let Verdict::Hold(host) = verdict else { return };
+        match self.hold.park(host, &self.buffer[HEADROOM..HEADROOM + length], now) {
+            Parked::AskFor(host) => {
+                self.ask.push(host);
+                self.seat.desk().counters.held.add(1);
+            }
+            Parked::Waits => self.seat.desk().counters.held.add(1),
+            Parked::Refused(refusal) => self.with_router(now, |router, buffer, out| {
+                router.refuse(buffer, HEADROOM..HEADROOM + length, refusal, out);
+            }),
+        }
+    }
+
+    /// The answers of `pool`.
+    fn answers(&mut self, now: Timestamp) {
+        // As many as the inbox can hold: a bound for this turn.
+        for _ in 0..self.seat.desk().inbox.capacity() {
+            let Some(LeaseAnswer { host, result }) = self.seat.desk().inbox.pop() else { return };
+            match result {
+                Ok(_) => {
+                    for packet in self.hold.granted(host) {
+                        self.again(&packet, now);
+                    }
+                }
+                Err(refusal) => {
+                    for packet in self.hold.refused(host, refusal, now) {
+                        self.refuse(&packet, refusal, now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What has waited too long is refused; what has waited for long is asked for again.
+    fn overdue(&mut self, now: Timestamp) {
+        let mut due = self.hold.due(now);
+        self.ask.append(&mut due.ask);
+        for packet in due.timed_out {
+            self.refuse(&packet, Refusal::HoldTimeout, now);
+        }
+    }
+
+    /// A held packet of a host that has a lease now.
+    fn again(&mut self, packet: &[u8], now: Timestamp) {
+        self.buffer[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
+        self.packet(packet.len(), now);
+    }
+
+    fn refuse(&mut self, packet: &[u8], refusal: Refusal, now: Timestamp) {
+        self.buffer[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
+        self.with_router(now, |router, buffer, out| {
+            router.refuse(buffer, HEADROOM..HEADROOM + packet.len(), refusal, out);
+        });
+    }
+
+    fn with_router<T>(
+        &mut self,
+        now: Timestamp,
+        work: impl FnOnce(&mut Router<'_>, &mut [u8], &mut dyn FnMut(&[u8]) -> bool) -> T,
+    ) -> T {
+        let shared = &self.seat.shared;
+        let rules = shared.rules.load();
+        let counters: &Counters = &self.seat.desk().counters;
+        let mut router = Router {
+            leases: &shared.leases,
+            rules: &rules,
+            counters,
+            limiters: &mut self.limiters,
+            identifications: &mut self.identifications,
+            now,
+        };
+        let queue = &self.queue;
+        // A device that is full or down takes nothing: the packet is counted as lost, and the flow goes on.
+        let mut out = |packet: &[u8]| matches!(queue.try_write(packet), Ok(Written::Done));
+        work(&mut router, &mut self.buffer, &mut out)
+    }
+
+    /// One message for all new hosts of this turn.
+    fn ask_pool(&mut self) {
+        if self.ask.is_empty() {
+            return;
+        }
+        let hosts = std::mem::replace(&mut self.ask, Vec::with_capacity(BATCH));
+        self.seat.desk().counters.lease_requests.add(hosts.len() as u64);
+        let message = AcquireLeases { worker: self.seat.index, hosts };
+        if let Err(unavailable) = self.seat.shared.directory.pool.try_send(message) {
+            // The packets wait, and the hold asks again.
+            warn!(self.log, "pool cannot be asked for leases just now"; "because" => %unavailable);
+        }
+    }
+}
+
+/// Where this worker's identifications begin: any number will do, and the standard library's hash keys are random.
+fn random_seed() -> u16 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(()) as u16
+}
+
+async fn sleep_for(patience: Option<Duration>) {
+    match patience {
+        Some(patience) => tokio::time::sleep(patience).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What an injected hang does: long enough for any test, and not for ever.
+#[allow(clippy::disallowed_methods)] // only reached under fault injection
+fn hang() {
+    std::thread::sleep(Duration::from_mins(10));
+}

@@ -1,0 +1,232 @@
+//! The command line.
+#![allow(clippy::doc_markdown, reason = "clap prints these comments as they are")]
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use ipnet::{Ipv4Net, Ipv6Net};
+use rfc6052::Prefix;
+
+use crate::config::{
+    self, OnExit, Partial, Placed, PoolSettings, Problems, Prometheus, Settings, parse_duration,
+};
+use crate::logging::LogFormat;
+
+/// A NAT64 router: IPv6-only networks reach the IPv4 internet through it.
+///
+/// Without any flag it translates under 64:ff9b::/96 for the directly connected IPv6 networks, behind this host's own
+/// IPv4 address.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What else to do than to route.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// What the router is told.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  ended as asked        4  the interface name is taken
+  1  another failure       5  a pool cannot be used
+  2  wrong flag or file    6  the translation prefix cannot be used
+  3  root, CAP_NET_ADMIN   7  gave up; start it again
+     or /dev/net/tun is missing";
+
+/// What else the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Say all that is wrong with a configuration file, with line and column.
+    CheckConfig {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Remove everything that protomask has left in the kernel: devices, routes, nftables tables, changed sysctls.
+    Cleanup,
+    /// Show the router at work between network namespaces of its own. Needs root, and leaves this host's network alone.
+    Demo,
+}
+
+/// The flags of the router.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Flags {
+    /// Read settings from this file; a flag overrides it.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Name of the TUN device [default: nat64].
+    #[arg(short, long, value_name = "NAME")]
+    pub interface: Option<String>,
+    /// Lease IPv4 addresses from this network. May be repeated [default: a private network that is free here, behind
+    /// this host's own IPv4 address].
+    #[arg(long, value_name = "NET")]
+    pub pool_prefix: Vec<Ipv4Net>,
+    /// Hide the pools behind this host's own IPv4 address (an nftables table does it).
+    #[arg(long)]
+    pub masquerade: bool,
+    /// Where the IPv4 internet appears on the IPv6 side [default: 64:ff9b::/96].
+    #[arg(long, value_name = "NET")]
+    pub translation_prefix: Option<Prefix>,
+    /// End a lease when its host has been silent for this long: seconds, or 2h, 90s ... [default: 2h 4m].
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub reservation_timeout: Option<Duration>,
+    /// Queues of the device, one packet worker each [default: one per processor].
+    #[arg(long, value_name = "N")]
+    pub num_queues: Option<usize>,
+    /// Translate for hosts in this network only. May be repeated [default: directly connected networks and fc00::/7, or
+    /// everyone where a pool is given].
+    #[arg(long, value_name = "NET")]
+    pub allow_from: Vec<Ipv6Net>,
+    /// Refuse packets to this IPv4 network. May be repeated. Loopback, link-local, multicast and this host's own
+    /// addresses are always refused.
+    #[arg(long, value_name = "NET")]
+    pub deny_to: Vec<Ipv4Net>,
+    /// Translate non-global IPv4 addresses under 64:ff9b::/96 too, against RFC 6052 section 3.1.
+    #[arg(long)]
+    pub allow_non_global: bool,
+    /// Source of the router's own ICMPv4 errors [default: the first pool's first address].
+    #[arg(long, value_name = "ADDRESS")]
+    pub icmp_source_v4: Option<Ipv4Addr>,
+    /// Source of the router's own ICMPv6 errors [default: a global address of this host].
+    #[arg(long, value_name = "ADDRESS")]
+    pub icmp_source_v6: Option<Ipv6Addr>,
+    /// Turn IPv4 and IPv6 forwarding on where they are off, and restore them in the end.
+    #[arg(long)]
+    pub enable_forwarding: bool,
+    /// What a clean end does with device, routes and nftables table [default: remove].
+    #[arg(long, value_name = "WHAT")]
+    pub on_exit: Option<OnExit>,
+    /// Serve /metrics, /healthz and /readyz there, or off [default: 127.0.0.1:9464].
+    #[arg(long, value_name = "ADDR")]
+    pub prometheus: Option<Prometheus>,
+    /// The form of log records, on standard error [default: terminal].
+    #[arg(long, value_name = "FORM")]
+    pub log_format: Option<LogFormat>,
+    /// Log more: -v debug, -vv trace.
+    #[arg(short, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+impl Flags {
+    /// The settings of flags and file together.
+    pub fn settings(mut self) -> Result<Settings, Problems> {
+        let (file, problems) = match self.config.take() {
+            Some(path) => config::read(&path)?,
+            None => (Partial::default(), Vec::new()),
+        };
+        self.partial().over(file).settle(problems)
+    }
+
+    fn partial(self) -> Partial {
+        let placed = Placed::by_flag;
+        let masquerade = self.masquerade;
+        let pools = listed("--pool-prefix", self.pool_prefix);
+        let pool = |Placed { value: net, place }| Placed { value: PoolSettings { net, masquerade }, place };
+        Partial {
+            interface: self.interface.map(|value| placed("--interface", value)),
+            pools: pools.map(|nets| nets.into_iter().map(pool).collect()),
+            masquerade_all: masquerade,
+            translation_prefix: self
+                .translation_prefix
+                .map(|value| Placed::by_flag("--translation-prefix", value)),
+            reservation_timeout: self
+                .reservation_timeout
+                .map(|value| Placed::by_flag("--reservation-timeout", value)),
+            num_queues: self.num_queues.map(|value| Placed::by_flag("--num-queues", value)),
+            allow_from: listed("--allow-from", self.allow_from),
+            deny_to: listed("--deny-to", self.deny_to),
+            allow_non_global: self.allow_non_global.then(|| Placed::by_flag("--allow-non-global", true)),
+            icmp_source_v4: self.icmp_source_v4.map(|value| Placed::by_flag("--icmp-source-v4", value)),
+            icmp_source_v6: self.icmp_source_v6.map(|value| Placed::by_flag("--icmp-source-v6", value)),
+            enable_forwarding: self.enable_forwarding.then(|| Placed::by_flag("--enable-forwarding", true)),
+            on_exit: self.on_exit.map(|value| Placed::by_flag("--on-exit", value)),
+            prometheus: self.prometheus.map(|value| Placed::by_flag("--prometheus", value)),
+            log_format: self.log_format.map(|value| Placed::by_flag("--log-format", value)),
+            verbosity: self.verbose,
+            ..Partial::default()
+        }
+    }
+}
+
+/// What a flag that may be repeated has given; `None` where it was not.
+fn listed<T>(flag: &'static str, values: Vec<T>) -> Option<Vec<Placed<T>>> {
+    (!values.is_empty()).then(|| values.into_iter().map(|value| Placed::by_flag(flag, value)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{AllowFrom, Pools};
+
+    fn settings(arguments: &[&str]) -> Settings {
+        let cli = Cli::try_parse_from([&["protomask"], arguments].concat()).unwrap();
+        cli.flags.settings().unwrap()
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_flag_the_router_chooses_pool_and_users_itself() {
+        let settings = settings(&[]);
+        assert_eq!(settings.pools, Pools::Automatic);
+        assert_eq!(settings.allow_from, AllowFrom::Automatic);
+        assert_eq!(settings.translation_prefix, Prefix::WELL_KNOWN);
+        assert_eq!(settings.interface, "nat64");
+    }
+
+    #[test]
+    fn the_flags_of_the_original_tool_work() {
+        let settings = settings(&[
+            "--pool-prefix",
+            "203.0.113.0/24",
+            "--pool-prefix",
+            "198.51.100.0/24",
+            "--translation-prefix",
+            "64:ff9b:1::/96",
+            "--reservation-timeout",
+            "7200",
+            "--num-queues",
+            "3",
+            "--prometheus",
+            "127.0.0.1:8080",
+            "-i",
+            "nat0",
+            "-v",
+        ]);
+        let Pools::Explicit(pools) = &settings.pools else { panic!("{:?}", settings.pools) };
+        assert_eq!(
+            pools.iter().map(|pool| pool.net.to_string()).collect::<Vec<_>>(),
+            ["203.0.113.0/24", "198.51.100.0/24"]
+        );
+        assert!(pools.iter().all(|pool| !pool.masquerade));
+        assert_eq!(settings.reservation_timeout, Duration::from_secs(7200));
+        assert_eq!(settings.num_queues, 3);
+        assert_eq!(settings.prometheus, Prometheus::At("127.0.0.1:8080".parse().unwrap()));
+        assert_eq!(settings.interface, "nat0");
+        assert_eq!(settings.log.level, crate::logging::LogLevel::Debug);
+    }
+
+    #[test]
+    fn a_wrong_value_names_its_flag() {
+        for (arguments, expected) in [
+            (["--translation-prefix", "64:ff9b::/95"], "/95 is not a length"),
+            (["--reservation-timeout", "soon"], "--reservation-timeout"),
+            (["--pool-prefix", "203.0.113.0/33"], "--pool-prefix"),
+        ] {
+            let error =
+                Cli::try_parse_from([&["protomask"], &arguments[..]].concat()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        let cli =
+            Cli::try_parse_from(["protomask", "--num-queues", "0", "--interface", "much-too-long-a-name"])
+                .unwrap();
+        let error = cli.flags.settings().unwrap_err().to_string();
+        assert!(error.contains("--num-queues") && error.contains("--interface"), "both: {error}");
+    }
+}

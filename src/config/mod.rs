@@ -1,0 +1,188 @@
+//! Settings: what a run of the router is told, by flags and by one TOML file.
+//!
+//! Flags and file are both read into a [`Partial`]; a flag overrides the file. [`Partial::settle`] turns the two into
+//! [`Settings`], in which every value is legal, or into the list of all that is wrong.
+
+mod file;
+mod partial;
+mod place;
+mod text;
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use rfc6052::Prefix;
+use serde::Deserialize;
+
+pub use file::read;
+pub use partial::Partial;
+pub use place::{Place, Placed, Problem, Problems};
+pub use text::parse_duration;
+
+use crate::logging::{LogFormat, LogLevel};
+
+/// The name of the TUN device where none is given.
+pub const DEFAULT_INTERFACE: &str = "nat64";
+
+/// How long a host may be silent before its lease ends, where nothing is given. RFC 4787 REQ-5 and RFC 5382 REQ-5: a TCP
+/// connection may be silent for two hours and four minutes.
+pub const DEFAULT_RESERVATION_TIMEOUT: Duration = Duration::from_mins(2 * 60 + 4);
+
+/// How long an address rests after a lease (RFC 6888 REQ-8).
+pub const DEFAULT_ADDRESS_REST: Duration = Duration::from_mins(2);
+
+/// The device's MTU in bytes where none is given: longer than what links carry, so that the kernel's next step, which
+/// knows the real link, decides what fits and says so to the sender.
+pub const DEFAULT_MTU: u16 = 9216;
+
+/// Leases that the hosts of one /64 may hold at a time, where nothing is given.
+pub const DEFAULT_MAX_LEASES_PER_SUBNET: u32 = 128;
+
+/// Where metrics are served unless told otherwise: on loopback.
+pub const DEFAULT_PROMETHEUS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
+
+/// The shortest pool prefix: longer tables than those of a /8 are a mistake in writing.
+const SHORTEST_POOL: u8 = 8;
+
+/// Everything that a run is told. Every value is legal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Name of the TUN device.
+    pub interface: String,
+    /// Where the IPv4 internet appears on the IPv6 side.
+    pub translation_prefix: Prefix,
+    /// What addresses are leased from.
+    pub pools: Pools,
+    /// IPv6 hosts with an IPv4 address of their own for good.
+    pub static_pairs: Vec<StaticPair>,
+    /// How long a host may be silent before its lease ends.
+    pub reservation_timeout: Duration,
+    /// How long an address rests after a lease.
+    pub address_rest: Duration,
+    /// Leases that the hosts of one /64 may hold at a time.
+    pub max_leases_per_subnet: u32,
+    /// Queues of the device, and packet workers: 1 to 256.
+    pub num_queues: usize,
+    /// The device's MTU in bytes: 1280 to 65535.
+    pub mtu: u16,
+    /// Who may use the router.
+    pub allow_from: AllowFrom,
+    /// Destinations that nobody may reach, beside [`built_in_denied`] and the router's own addresses.
+    pub deny_to: Vec<Ipv4Net>,
+    /// Whether non-global IPv4 addresses may appear under the well-known prefix (RFC 6052 §3.1).
+    pub allow_non_global: bool,
+    /// The source of the router's own ICMPv4 errors; the first pool's first address where not given.
+    pub icmp_source_v4: Option<Ipv4Addr>,
+    /// The source of the router's own ICMPv6 errors; a global address of this host where not given.
+    pub icmp_source_v6: Option<Ipv6Addr>,
+    /// Whether forwarding may be turned on.
+    pub enable_forwarding: bool,
+    /// What a clean end does with what was made.
+    pub on_exit: OnExit,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub prometheus: Prometheus,
+    /// How first packets of new hosts wait.
+    pub hold: HoldSettings,
+    /// What is logged, and how.
+    pub log: LogSettings,
+}
+
+/// What addresses are leased from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pools {
+    /// A private pool that overlaps nothing here, masqueraded.
+    Automatic,
+    /// These.
+    Explicit(Vec<PoolSettings>),
+}
+
+/// One pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolSettings {
+    /// Its addresses.
+    pub net: Ipv4Net,
+    /// Whether it is hidden behind this host's own IPv4 address.
+    pub masquerade: bool,
+}
+
+/// An IPv6 host and its IPv4 address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StaticPair {
+    /// The host.
+    pub host: Ipv6Addr,
+    /// Its address.
+    pub address: Ipv4Addr,
+}
+
+/// Who may use the router.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllowFrom {
+    /// With pools of its own choice: directly connected prefixes and unique local addresses. With given pools: everyone.
+    Automatic,
+    /// These.
+    Only(Vec<Ipv6Net>),
+}
+
+/// What a clean end does with the device, its routes and the masquerade table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OnExit {
+    /// Remove them, and restore the sysctls.
+    #[default]
+    Remove,
+    /// Leave them for the next start.
+    Keep,
+}
+
+/// Where metrics are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prometheus {
+    /// On loopback, if the port is free.
+    Default,
+    /// Nowhere.
+    Off,
+    /// There.
+    At(SocketAddr),
+}
+
+/// How first packets of new hosts wait for a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoldSettings {
+    /// Packets of one host: 0 (none wait) to 64.
+    pub packets_per_host: usize,
+    /// Hosts at a time and worker: 1 to 65536.
+    pub hosts: usize,
+    /// How long a packet waits: at most a minute.
+    pub timeout: Duration,
+}
+
+impl Default for HoldSettings {
+    fn default() -> Self {
+        let limits = crate::datapath::hold::Limits::default();
+        Self { packets_per_host: limits.packets_per_host, hosts: limits.hosts, timeout: limits.timeout }
+    }
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogSettings {
+    /// The form of a record.
+    pub format: LogFormat,
+    /// The least important records that are written.
+    pub level: LogLevel,
+}
+
+/// Destinations that are always denied: what a packet from another host must never reach through this one.
+pub fn built_in_denied() -> Vec<Ipv4Net> {
+    vec![
+        Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 8), // this host on this network (RFC 1122 §3.2.1.3)
+        Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8), // loopback
+        Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16), // link-local (RFC 3927)
+        Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4), // multicast (RFC 5771)
+        Ipv4Net::new_assert(Ipv4Addr::BROADCAST, 32),  // limited broadcast (RFC 919)
+    ]
+}
+
+#[cfg(test)]
+mod tests;

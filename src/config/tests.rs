@@ -1,0 +1,161 @@
+use std::path::Path;
+
+use super::*;
+
+fn parse(text: &str) -> Result<Settings, Vec<String>> {
+    let (partial, problems) = file::parse(Path::new("p.toml"), text);
+    partial.settle(problems).map_err(|problems| problems.to_string().lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn an_empty_file_gives_the_defaults() {
+    let settings = parse("").unwrap();
+    assert_eq!(settings.pools, Pools::Automatic);
+    assert_eq!(settings.reservation_timeout, DEFAULT_RESERVATION_TIMEOUT);
+    assert_eq!(settings.prometheus, Prometheus::Default);
+    assert_eq!(settings.hold, HoldSettings::default());
+}
+
+#[test]
+fn every_key_is_read() {
+    let settings = parse(
+        r#"
+        interface = "nat0"
+        translation_prefix = "64:ff9b:1::/96"
+        reservation_timeout = "1h 30m"
+        address_rest = 5
+        max_leases_per_subnet = 7
+        num_queues = 3
+        mtu = 1600
+        allow_from = ["fc00::/7", "2001:db8::/32"]
+        deny_to = ["192.0.2.0/24"]
+        allow_non_global = true
+        icmp_source_v4 = "192.0.0.8"
+        icmp_source_v6 = "2001:db8::1"
+        enable_forwarding = true
+        on_exit = "keep"
+        prometheus = "off"
+        [log]
+        format = "json"
+        level = "debug"
+        [hold]
+        packets_per_host = 2
+        hosts = 10
+        timeout = "2s"
+        [[pool]]
+        prefix = "203.0.113.0/25"
+        [[pool]]
+        prefix = "203.0.113.128/25"
+        masquerade = true
+        [[static]]
+        address = "203.0.113.10"
+        host = "2001:db8::10"
+        "#,
+    )
+    .unwrap();
+    let expected = Settings {
+        interface: "nat0".into(),
+        translation_prefix: "64:ff9b:1::/96".parse().unwrap(),
+        pools: Pools::Explicit(vec![
+            PoolSettings { net: "203.0.113.0/25".parse().unwrap(), masquerade: false },
+            PoolSettings { net: "203.0.113.128/25".parse().unwrap(), masquerade: true },
+        ]),
+        static_pairs: vec![StaticPair {
+            host: "2001:db8::10".parse().unwrap(),
+            address: "203.0.113.10".parse().unwrap(),
+        }],
+        reservation_timeout: Duration::from_secs(5400),
+        address_rest: Duration::from_secs(5),
+        max_leases_per_subnet: 7,
+        num_queues: 3,
+        mtu: 1600,
+        allow_from: AllowFrom::Only(vec!["fc00::/7".parse().unwrap(), "2001:db8::/32".parse().unwrap()]),
+        deny_to: vec!["192.0.2.0/24".parse().unwrap()],
+        allow_non_global: true,
+        icmp_source_v4: Some("192.0.0.8".parse().unwrap()),
+        icmp_source_v6: Some("2001:db8::1".parse().unwrap()),
+        enable_forwarding: true,
+        on_exit: OnExit::Keep,
+        prometheus: Prometheus::Off,
+        hold: HoldSettings { packets_per_host: 2, hosts: 10, timeout: Duration::from_secs(2) },
+        log: LogSettings { format: LogFormat::Json, level: LogLevel::Debug },
+    };
+    assert_eq!(settings, expected);
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once_with_line_and_column() {
+    let text = "\
+interfaces = \"nat0\"
+mtu = 1000
+translation_prefix = \"64:ff9b::/95\"
+num_queues = \"two\"
+deny_to = [\"192.0.2.0/24\", \"10.0.0.0/40\"]
+[[pool]]
+prefix = \"203.0.113.1/24\"
+[[pool]]
+masquerade = true
+[[static]]
+address = \"203.0.113.10\"
+host = \"fe80::1\"
+colour = 1
+";
+    let problems = parse(text).unwrap_err();
+    let expected = [
+        ("p.toml:1:1:", "unknown key interfaces; known here: interface,"),
+        ("p.toml:2:7:", "mtu: 1000 is not between 1280 and 65535"),
+        ("p.toml:3:22:", "/95 is not a length"),
+        ("p.toml:4:14:", "num_queues"),
+        ("p.toml:5:28:", "10.0.0.0/40"),
+        ("p.toml:7:10:", "the network is 203.0.113.0/24"),
+        ("p.toml:8:1:", "pool needs prefix"),
+        ("p.toml:11:11:", "fe80::1 cannot be the address of a host"),
+        ("p.toml:13:1:", "unknown key colour in static"),
+    ];
+    for (place, what) in expected {
+        let found = problems.iter().any(|problem| problem.starts_with(place) && problem.contains(what));
+        assert!(found, "{place} {what} is not among\n{}", problems.join("\n"));
+    }
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_said_to_be_none_with_the_place() {
+    let problems = parse("mtu = \n[pool\n").unwrap_err();
+    assert!(problems[0].starts_with("p.toml:1:"), "{problems:?}");
+    assert!(problems.iter().any(|problem| problem.starts_with("p.toml:2:")), "{problems:?}");
+}
+
+#[test]
+fn pools_and_pairs_are_checked_against_each_other() {
+    let problems = parse(
+        "[[pool]]\nprefix = \"203.0.113.0/24\"\n[[pool]]\nprefix = \"203.0.113.128/25\"\n\
+         [[static]]\naddress = \"203.0.113.9\"\nhost = \"2001:db8::9\"\n\
+         [[static]]\naddress = \"203.0.113.9\"\nhost = \"2001:db8::9\"\n",
+    )
+    .unwrap_err();
+    assert_eq!(problems.len(), 3, "{problems:#?}");
+    assert!(problems[0].contains("overlaps the pool 203.0.113.0/24 (p.toml:2:10)"), "{problems:#?}");
+}
+
+#[test]
+fn a_flag_overrides_the_file_and_leaves_the_rest() {
+    let (file, _) = file::parse(Path::new("p.toml"), "mtu = 1600\nnum_queues = 3\n");
+    let flags = Partial { num_queues: Some(Placed::by_flag("--num-queues", 1)), ..Partial::default() };
+    let settings = flags.over(file).settle(Vec::new()).unwrap();
+    assert_eq!((settings.mtu, settings.num_queues), (1600, 1));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = read(Path::new("/nonexistent/p.toml")).unwrap_err().to_string();
+    assert!(error.contains("/nonexistent/p.toml") && error.contains("--config"), "{error}");
+}
+
+proptest::proptest! {
+    /// Whatever the file says: an answer, never a panic.
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "[\\PC\n\\[\\]=\"]{0,120}") {
+        let _ = parse(&text);
+    }
+}

@@ -1,0 +1,69 @@
+//! Values that a person writes: durations, addresses to listen at, lists.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+
+use super::Prometheus;
+
+/// Seconds as a plain number, or a duration like `2h` or `1m 30s`.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    match text.trim().parse::<u64>() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text.trim())
+            .map_err(|error| format!("not a duration ({error}); write seconds or something like 2h or 90s")),
+    }
+}
+
+/// A duration in a file: a number of seconds, or a text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DurationText(pub(super) Duration);
+
+impl<'de> Deserialize<'de> for DurationText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = DurationText;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("seconds, or a duration like \"2h\"")
+            }
+            fn visit_i64<E: Error>(self, seconds: i64) -> Result<DurationText, E> {
+                let seconds =
+                    u64::try_from(seconds).map_err(|_| E::custom("a duration cannot be negative"))?;
+                Ok(DurationText(Duration::from_secs(seconds)))
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<DurationText, E> {
+                parse_duration(text).map(DurationText).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// Anything that is written as a text in a file: networks, prefixes, addresses.
+#[derive(Debug, Clone)]
+pub(super) struct Text<T>(pub(super) T);
+
+impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(|error| D::Error::custom(format!("{text:?}: {error}")))
+    }
+}
+
+impl FromStr for Prometheus {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        let listen = text.parse();
+        listen.map(Self::At).map_err(|_| {
+            "not an address to listen at; write ADDRESS:PORT, like 127.0.0.1:9464 or [::1]:9464, or off"
+                .to_owned()
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! What one worker has counted. Its owner alone writes; `metrics` sums over the workers at a scrape.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::DropReason;
+
+/// A counter with one writer: an add without a locked instruction.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. Only the owning worker calls this.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// The value so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Packets and their bytes, as they stand in IP headers.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Packets.
+    pub packets: Counter,
+    /// Bytes.
+    pub bytes: Counter,
+}
+
+impl Traffic {
+    /// Counts one packet of this length.
+    #[inline]
+    pub fn count(&self, bytes: usize) {
+        self.packets.add(1);
+        self.bytes.add(bytes as u64);
+    }
+}
+
+/// The counters of one worker. On a cache line of its own, so that workers do not slow each other down.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Counters {
+    /// IPv6 packets read from the device.
+    pub received_v6: Traffic,
+    /// IPv4 packets read from the device.
+    pub received_v4: Traffic,
+    /// IPv4 packets written, translated from IPv6.
+    pub forwarded_6to4: Traffic,
+    /// IPv6 packets written, translated from IPv4.
+    pub forwarded_4to6: Traffic,
+    /// ICMP errors of the router's own.
+    pub icmp_errors: Counter,
+    /// ICMP errors that the rate limit held back (RFC 4443 §2.4 (f), RFC 1812 §4.3.2.8).
+    pub icmp_errors_limited: Counter,
+    /// The kernel's own multicast on the device (router solicitations, MLD reports): not meant for translation.
+    pub kernel_chatter: Counter,
+    /// First packets of new hosts that were held.
+    pub held: Counter,
+    /// Leases asked for in the pool.
+    pub lease_requests: Counter,
+    /// Reads from the device that failed.
+    pub read_errors: Counter,
+    drops: [Counter; DropReason::COUNT],
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            received_v6: Traffic::default(),
+            received_v4: Traffic::default(),
+            forwarded_6to4: Traffic::default(),
+            forwarded_4to6: Traffic::default(),
+            icmp_errors: Counter::default(),
+            icmp_errors_limited: Counter::default(),
+            kernel_chatter: Counter::default(),
+            held: Counter::default(),
+            lease_requests: Counter::default(),
+            read_errors: Counter::default(),
+            drops: std::array::from_fn(|_| Counter::default()),
+        }
+    }
+}
+
+impl Counters {
+    /// Counts a packet that was not forwarded.
+    #[inline]
+    pub fn dropped(&self, reason: DropReason) {
+        self.drops[reason.index()].add(1);
+    }
+
+    /// Packets not forwarded for this reason so far.
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.drops[reason.index()].get()
+    }
+}

@@ -1,0 +1,221 @@
+//! Where the first packets of new hosts wait for a lease.
+//!
+//! No worker ever blocks on an actor: it parks the packet here, asks `pool` once, and goes on. Pure: `now` and events
+//! in, what to do out.
+//!
+//! Bounds: `hosts` hosts, `packets_per_host` packets each (256 x 4 by default), each no longer than the device's MTU:
+//! 1.5 MB per worker at an MTU of 1500. As many refused hosts are remembered, at 40 bytes each.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use fast_nat::Timestamp;
+
+use super::Refusal;
+
+/// How many first packets wait, and how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Packets of one host.
+    pub packets_per_host: usize,
+    /// Hosts at a time.
+    pub hosts: usize,
+    /// How long a packet waits before it is refused.
+    pub timeout: Duration,
+    /// After how long an unanswered request is repeated: `pool` may have been restarting.
+    pub ask_again: Duration,
+    /// How long a refusal is remembered, so that a refused host's packets do not become messages.
+    pub remember_refusal: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            packets_per_host: 4,
+            hosts: 256,
+            timeout: Duration::from_secs(5),
+            ask_again: Duration::from_millis(100),
+            remember_refusal: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What became of a packet that was to be parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parked {
+    /// It waits, and it is the first of its host: ask for a lease.
+    AskFor(Ipv6Addr),
+    /// It waits behind others of its host.
+    Waits,
+    /// It does not wait.
+    Refused(Refusal),
+}
+
+/// What time has brought about.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Due {
+    /// Hosts to ask for again.
+    pub ask: Vec<Ipv6Addr>,
+    /// Packets whose wait is over.
+    pub timed_out: Vec<Box<[u8]>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    since: Timestamp,
+    asked: Timestamp,
+    packets: Vec<Box<[u8]>>,
+}
+
+/// The packets that wait in one worker.
+#[derive(Debug)]
+pub struct Hold {
+    limits: Limits,
+    waiting: HashMap<Ipv6Addr, Waiting>,
+    refused: HashMap<Ipv6Addr, (Timestamp, Refusal)>,
+    /// Refusals in the order in which they are forgotten.
+    forget: VecDeque<(Timestamp, Ipv6Addr)>,
+}
+
+impl Hold {
+    /// An empty one.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, waiting: HashMap::new(), refused: HashMap::new(), forget: VecDeque::new() }
+    }
+
+    /// Parks the packet of a host without a lease.
+    pub fn park(&mut self, host: Ipv6Addr, packet: &[u8], now: Timestamp) -> Parked {
+        self.forget_refusals(now);
+        if let Some((_, refusal)) = self.refused.get(&host) {
+            return Parked::Refused(*refusal);
+        }
+        if let Some(waiting) = self.waiting.get_mut(&host) {
+            if waiting.packets.len() >= self.limits.packets_per_host {
+                return Parked::Refused(Refusal::HoldFull);
+            }
+            waiting.packets.push(packet.into());
+            return Parked::Waits;
+        }
+        if self.waiting.len() >= self.limits.hosts || self.limits.packets_per_host == 0 {
+            return Parked::Refused(Refusal::HoldFull);
+        }
+        self.waiting.insert(host, Waiting { since: now, asked: now, packets: vec![packet.into()] });
+        Parked::AskFor(host)
+    }
+
+    /// The host has a lease: its packets, in their order.
+    pub fn granted(&mut self, host: Ipv6Addr) -> Vec<Box<[u8]>> {
+        self.waiting.remove(&host).map(|waiting| waiting.packets).unwrap_or_default()
+    }
+
+    /// The host gets no lease: its packets, to be refused, and the refusal is remembered for a while.
+    pub fn refused(&mut self, host: Ipv6Addr, refusal: Refusal, now: Timestamp) -> Vec<Box<[u8]>> {
+        self.forget_refusals(now);
+        if self.forget.len() >= self.limits.hosts
+            && let Some((_, oldest)) = self.forget.pop_front()
+        {
+            self.refused.remove(&oldest);
+        }
+        let until = now + self.limits.remember_refusal;
+        if self.refused.insert(host, (until, refusal)).is_none() {
+            self.forget.push_back((until, host));
+        }
+        self.granted(host)
+    }
+
+    /// What is due at `now`.
+    pub fn due(&mut self, now: Timestamp) -> Due {
+        let mut due = Due::default();
+        let limits = self.limits;
+        self.waiting.retain(|host, waiting| {
+            if waiting.since + limits.timeout <= now {
+                due.timed_out.append(&mut waiting.packets);
+                return false;
+            }
+            if waiting.asked + limits.ask_again <= now {
+                waiting.asked = now;
+                due.ask.push(*host);
+            }
+            true
+        });
+        due
+    }
+
+    /// After how long [`Self::due`] wants to be called again; `None` while nothing waits.
+    pub fn wake_after(&self) -> Option<Duration> {
+        (!self.waiting.is_empty()).then_some(self.limits.ask_again)
+    }
+
+    fn forget_refusals(&mut self, now: Timestamp) {
+        while let Some((until, host)) = self.forget.front().copied()
+            && until <= now
+        {
+            self.forget.pop_front();
+            self.refused.remove(&host);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(n: u16) -> Ipv6Addr {
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n)
+    }
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    #[test]
+    fn a_host_is_asked_for_once_and_its_packets_keep_their_order() {
+        let mut hold = Hold::new(Limits::default());
+        assert_eq!(hold.park(host(1), b"a", at(0)), Parked::AskFor(host(1)));
+        assert_eq!(hold.park(host(1), b"b", at(1)), Parked::Waits);
+        let packets = hold.granted(host(1));
+        assert_eq!(packets.iter().map(|packet| &packet[..]).collect::<Vec<_>>(), [b"a", b"b"]);
+        assert_eq!(hold.wake_after(), None);
+        assert!(hold.granted(host(1)).is_empty(), "a repeated answer finds nothing");
+    }
+
+    #[test]
+    fn more_packets_or_hosts_than_the_bounds_are_refused_by_name() {
+        let mut hold = Hold::new(Limits { packets_per_host: 1, hosts: 1, ..Limits::default() });
+        assert_eq!(hold.park(host(1), b"a", at(0)), Parked::AskFor(host(1)));
+        assert_eq!(hold.park(host(1), b"b", at(0)), Parked::Refused(Refusal::HoldFull));
+        assert_eq!(hold.park(host(2), b"c", at(0)), Parked::Refused(Refusal::HoldFull));
+    }
+
+    #[test]
+    fn an_unanswered_request_is_repeated_and_then_times_out() {
+        let mut hold = Hold::new(Limits::default());
+        hold.park(host(1), b"a", at(0));
+        assert_eq!(hold.due(at(99)), Due::default());
+        assert_eq!(hold.due(at(100)).ask, [host(1)]);
+        assert_eq!(hold.due(at(150)), Due::default());
+        let due = hold.due(at(5000));
+        assert_eq!((due.ask.len(), due.timed_out.len()), (0, 1));
+        assert_eq!(hold.park(host(1), b"a", at(5001)), Parked::AskFor(host(1)), "a timeout is not a refusal");
+    }
+
+    #[test]
+    fn a_refused_host_is_not_asked_for_again_before_the_refusal_is_forgotten() {
+        let mut hold = Hold::new(Limits::default());
+        hold.park(host(1), b"a", at(0));
+        assert_eq!(hold.refused(host(1), Refusal::PoolExhausted, at(10)).len(), 1);
+        assert_eq!(hold.park(host(1), b"b", at(500)), Parked::Refused(Refusal::PoolExhausted));
+        assert_eq!(hold.park(host(1), b"c", at(1010)), Parked::AskFor(host(1)));
+    }
+
+    #[test]
+    fn the_memory_of_refusals_is_bounded_and_the_oldest_goes_first() {
+        let mut hold = Hold::new(Limits { hosts: 2, ..Limits::default() });
+        for n in 1..=3 {
+            hold.refused(host(n), Refusal::PoolExhausted, at(u64::from(n)));
+        }
+        assert_eq!(hold.park(host(1), b"a", at(4)), Parked::AskFor(host(1)));
+        assert_eq!(hold.park(host(3), b"a", at(4)), Parked::Refused(Refusal::PoolExhausted));
+    }
+}

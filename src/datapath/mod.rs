@@ -1,0 +1,17 @@
+//! One packet's life: parse, judge, look up, translate, write.
+//!
+//! No I/O and no actors here: a packet and `now` come in; packets go out through [`Output`], and a [`Verdict`] says
+//! what happened. In the steady state a packet costs no allocation, no message, no log line and no wait on a lock.
+
+mod counters;
+pub mod hold;
+mod limiter;
+mod reason;
+mod router;
+mod rules;
+
+pub use counters::{Counter, Counters, Traffic};
+pub use limiter::TokenBucket;
+pub use reason::{DropReason, Refusal};
+pub use router::{Identifications, Limiters, Output, Router, Verdict};
+pub use rules::{NetSet, Rules};

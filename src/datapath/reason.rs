@@ -1,0 +1,161 @@
+//! Why a packet was not forwarded.
+//!
+//! The names are, word for word, the metric label and the log field. What is wrong with a packet itself is named by
+//! [`interproto::DropReason`]; the rest is the router's own.
+
+use interproto::{Icmpv4Error, Icmpv6Error};
+
+/// Why a packet was not forwarded. Every packet that is not ends in exactly one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// The packet itself cannot be translated (RFC 7915).
+    Packet(interproto::DropReason),
+    /// The router refuses it.
+    Router(Refusal),
+}
+
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $name:ident => $word:literal, $v6:expr, $v4:expr;)+) => {
+        /// Why the router refuses a packet that could be translated.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Refusal { $($(#[$doc])* $name,)+ }
+
+        impl Refusal {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// The word in metrics and logs.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $word,)+ }
+            }
+
+            /// The ICMPv6 error that a sender on the IPv6 side is told, or `None`: silent.
+            pub const fn answer_v6(self) -> Option<Icmpv6Error> {
+                match self { $(Self::$name => $v6,)+ }
+            }
+
+            /// The ICMPv4 error that a sender on the IPv4 side is told, or `None`: silent.
+            pub const fn answer_v4(self) -> Option<Icmpv4Error> {
+                match self { $(Self::$name => $v4,)+ }
+            }
+        }
+    };
+}
+
+/// ICMPv6 Destination Unreachable, "communication with destination administratively prohibited" (RFC 4443 §3.1).
+const PROHIBITED: Option<Icmpv6Error> = Some(Icmpv6Error::DestinationUnreachable { code: 1 });
+/// ICMPv6 Destination Unreachable, "address unreachable" (RFC 6146 §3.5.1.1: no binding could be made).
+const UNREACHABLE: Option<Icmpv6Error> = Some(Icmpv6Error::DestinationUnreachable { code: 3 });
+/// ICMPv4 Destination Unreachable, "host unreachable" (RFC 6146 §3.5.1.2: no binding exists).
+const HOST_UNREACHABLE: Option<Icmpv4Error> = Some(Icmpv4Error::DestinationUnreachable { code: 1 });
+
+refusals! {
+    /// Neither IPv4 nor IPv6.
+    NotIp => "not_ip", None, None;
+    /// An IPv6 packet whose destination lies outside the translation prefix: the kernel routed it here by mistake.
+    NotInPrefix => "not_in_prefix", None, None;
+    /// An IPv6 source inside the translation prefix: forged, or a loop (RFC 6146 §3.5).
+    SourceInPrefix => "source_in_prefix", None, None;
+    /// An IPv6 source that never takes a lease: link-local, multicast, loopback or unspecified.
+    SourceNotEligible => "source_not_eligible", None, None;
+    /// An IPv6 source outside `allow_from`.
+    SourceNotAllowed => "source_not_allowed", PROHIBITED, None;
+    /// An IPv4 destination inside `deny_to`, the built-in list or the router's own addresses.
+    DestinationDenied => "destination_denied", PROHIBITED, None;
+    /// A non-global IPv4 address under the well-known prefix (RFC 6052 §3.1), and `allow_non_global` is off.
+    NonGlobal => "non_global", PROHIBITED, None;
+    /// No address is free in the pool. New hosts only: those with a lease go on.
+    PoolExhausted => "pool_exhausted", UNREACHABLE, None;
+    /// The sender's /64 already holds as many leases as it may.
+    SubnetLimit => "subnet_limit", PROHIBITED, None;
+    /// The lease table is at its bound.
+    TableFull => "table_full", UNREACHABLE, None;
+    /// More new hosts, or more first packets of one, than may wait for a lease.
+    HoldFull => "hold_full", None, None;
+    /// No lease came within the time that a first packet may wait.
+    HoldTimeout => "hold_timeout", UNREACHABLE, None;
+    /// An IPv4 packet to an address that nobody holds.
+    NoBinding => "no_binding", None, HOST_UNREACHABLE;
+    /// An ICMP error about a packet that nobody behind this router sent.
+    UnrelatedError => "unrelated_error", None, None;
+    /// The worker was replaced while it had this packet in hand.
+    Superseded => "superseded", None, None;
+    /// The device did not take the translated packet.
+    WriteFailed => "write_failed", None, None;
+}
+
+impl DropReason {
+    /// How many there are: the length of a table of counters.
+    pub const COUNT: usize = interproto::DropReason::ALL.len() + Refusal::ALL.len();
+
+    /// All of them, by [`Self::index`].
+    pub fn all() -> impl Iterator<Item = Self> {
+        let packet = interproto::DropReason::ALL.iter().copied().map(Self::Packet);
+        packet.chain(Refusal::ALL.iter().copied().map(Self::Router))
+    }
+
+    /// The place in a table of counters.
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Packet(reason) => reason as usize,
+            Self::Router(refusal) => interproto::DropReason::ALL.len() + refusal as usize,
+        }
+    }
+
+    /// The word in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Packet(reason) => reason.as_str(),
+            Self::Router(refusal) => refusal.as_str(),
+        }
+    }
+
+    /// What a sender on the IPv6 side is told.
+    pub fn answer_v6(self) -> Option<Icmpv6Error> {
+        match self {
+            Self::Packet(reason) => reason.answer_v6(),
+            Self::Router(refusal) => refusal.answer_v6(),
+        }
+    }
+
+    /// What a sender on the IPv4 side is told.
+    pub fn answer_v4(self) -> Option<Icmpv4Error> {
+        match self {
+            Self::Packet(reason) => reason.answer_v4(),
+            Self::Router(refusal) => refusal.answer_v4(),
+        }
+    }
+}
+
+impl std::fmt::Display for DropReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl From<interproto::DropReason> for DropReason {
+    fn from(reason: interproto::DropReason) -> Self {
+        Self::Packet(reason)
+    }
+}
+
+impl From<Refusal> for DropReason {
+    fn from(refusal: Refusal) -> Self {
+        Self::Router(refusal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_reason_has_its_own_index_and_its_own_word() {
+        let all: Vec<_> = DropReason::all().collect();
+        assert_eq!(all.len(), DropReason::COUNT);
+        assert!(all.iter().enumerate().all(|(place, reason)| reason.index() == place));
+        assert_eq!(all.iter().map(|reason| reason.as_str()).collect::<HashSet<_>>().len(), all.len());
+    }
+}

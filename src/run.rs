@@ -1,0 +1,118 @@
+//! One run of the router, from its settings to its exit code.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use slog::{Logger, crit, info, warn};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::Settings;
+use crate::exit::Exit;
+use crate::shared::Shared;
+use crate::startup::set_up;
+use crate::supervision::{Limits, Outcome, Overseer};
+
+/// How often the router looks whether it has become ready, or is so no longer, for the log.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Sets the router up, runs it until a signal or until it gives up, and cleans up.
+pub fn run(settings: Settings, log: &Logger, log_dropped: Arc<AtomicU64>) -> Exit {
+    let system = match std::panic::catch_unwind(actix_rt::System::new) {
+        Ok(system) => system,
+        Err(_) => {
+            crit!(log, "cannot start"; "because" => "no runtime can be made (out of threads or descriptors)");
+            return Exit::Failed;
+        }
+    };
+    system.block_on(live(settings, log, log_dropped))
+}
+
+async fn live(settings: Settings, log: &Logger, log_dropped: Arc<AtomicU64>) -> Exit {
+    // From here on a signal no longer ends the process by itself: what was made is taken away first.
+    let signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            crit!(log, "cannot start"; "because" => format!("signals cannot be listened for: {error}"));
+            return Exit::Failed;
+        }
+    };
+    let made = match set_up(settings, log, log_dropped).await {
+        Ok(made) => made,
+        Err(error) => {
+            crit!(log, "cannot start"; "because" => %error);
+            return error.exit();
+        }
+    };
+    let overseer = Overseer::new(made.children(), Arc::clone(&made.shared.board), Limits::default(), log);
+    let announcer = actix_rt::spawn(announce(Arc::clone(&made.shared)));
+    let outcome = overseer.run(signals.end(log)).await;
+    announcer.abort();
+    match outcome {
+        Outcome::Shutdown => {
+            made.tear_down().await;
+            info!(log, "ended");
+            Exit::Done
+        }
+        // Device, routes and nftables table stay: the service manager starts the router again, which adopts them.
+        Outcome::Escalated(reason) => {
+            crit!(log, "gave up"; "because" => reason);
+            Exit::GaveUp
+        }
+    }
+}
+
+/// The signals that this process cares for.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Ready when the router is to end.
+    async fn end(mut self, log: &Logger) {
+        loop {
+            let name = tokio::select! {
+                _ = self.terminate.recv() => "SIGTERM",
+                _ = self.interrupt.recv() => "SIGINT",
+                _ = self.hang_up.recv() => {
+                    warn!(log, "SIGHUP changes nothing: settings are read at start; restart to apply new ones");
+                    continue;
+                }
+            };
+            info!(log, "ending"; "signal" => name);
+            return;
+        }
+    }
+}
+
+/// Logs when the router becomes ready, and why it is so no longer.
+async fn announce(shared: Arc<Shared>) {
+    let mut before: Option<Vec<String>> = None;
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // The first look would always find a router that has not started.
+    look.tick().await;
+    loop {
+        look.tick().await;
+        let problems = shared.problems();
+        if before.as_ref() == Some(&problems) {
+            continue;
+        }
+        if problems.is_empty() {
+            info!(shared.log, "ready"; "interface" => &shared.settings.interface);
+        } else {
+            warn!(shared.log, "not ready"; "because" => problems.join("; "));
+        }
+        before = Some(problems);
+    }
+}

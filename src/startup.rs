@@ -1,0 +1,342 @@
+//! From settings to a router that is ready to run, and back: what is made in the kernel before the actors start, and
+//! what is taken away after they have ended.
+//!
+//! Everything that can be refused is refused before the first change. A failure after it takes back what was made.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use arc_swap::ArcSwap;
+use easy_tun::{Device, DeviceBuilder};
+use fast_nat::LeaseTable;
+use ipnet::Ipv6Net;
+use parking_lot::Mutex;
+use rtnl::Snapshot;
+use slog::{Logger, debug, info, warn};
+
+use crate::actors::metrics::MetricsBlueprint;
+use crate::actors::pool::PoolBlueprint;
+use crate::actors::routes::{RoutesBlueprint, describe_allowed};
+use crate::actors::sessions::SessionsBlueprint;
+use crate::actors::tun::{TunBlueprint, WorkQueue};
+use crate::config::{DEFAULT_PROMETHEUS, OnExit, Prometheus, Settings};
+use crate::exit::Exit;
+use crate::kernel::preflight::{self, Intent, NoDefaultPool, Problem};
+use crate::kernel::sysctl::{SysctlError, Sysctls};
+use crate::kernel::{LINK_ALIAS, firewall, masquerade};
+use crate::plan::Plan;
+use crate::shared::{Desk, PoolGauges, Shared};
+use crate::supervision::{Board, Child, Concern};
+
+/// Why the router cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The kernel's state cannot be read or changed.
+    #[error(transparent)]
+    Netlink(#[from] rtnl::Error),
+    /// Something stands in the way.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    InTheWay(Vec<Problem>),
+    /// The router was to choose a pool, and none is free.
+    #[error(transparent)]
+    NoPool(#[from] NoDefaultPool),
+    /// The device cannot be had.
+    #[error(transparent)]
+    Device(#[from] easy_tun::Error),
+    /// Forwarding cannot be turned on.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    /// The address for metrics cannot be had.
+    #[error("cannot listen at {address} ({source}); choose another address with --prometheus, or off")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    /// The exit code that tells this apart.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::InTheWay(problems) => match problems.first() {
+                Some(Problem::InterfaceTaken { .. }) => Exit::InterfaceTaken,
+                Some(
+                    Problem::PrefixesOverlap { .. }
+                    | Problem::PrefixHoldsLocalAddress { .. }
+                    | Problem::PrefixRouted { .. },
+                ) => Exit::Prefix,
+                _ => Exit::Pool,
+            },
+            Self::NoPool(_) => Exit::Pool,
+            Self::Device(
+                easy_tun::Error::NodeMissing
+                | easy_tun::Error::NodeForbidden { .. }
+                | easy_tun::Error::NotPermitted { .. },
+            ) => Exit::Privilege,
+            Self::Device(easy_tun::Error::InUse { .. } | easy_tun::Error::NotOurKind { .. }) => {
+                Exit::InterfaceTaken
+            }
+            Self::Device(_) | Self::Netlink(_) | Self::Sysctl(_) | Self::Listen { .. } => Exit::Failed,
+        }
+    }
+}
+
+/// A router that is set up: its kernel state is made, its actors have not started.
+#[derive(Debug)]
+pub struct SetUp {
+    /// What outlives the actors.
+    pub shared: Arc<Shared>,
+    device: Device,
+    sysctls: Sysctls,
+}
+
+/// Checks everything, then makes the device and what every actor relies on.
+pub async fn set_up(
+    settings: Settings,
+    log: &Logger,
+    log_dropped: Arc<AtomicU64>,
+) -> Result<SetUp, StartError> {
+    let handle = rtnl::Handle::open()?;
+    let snapshot = handle.snapshot().await?;
+    let plan = Plan::settle(&settings, &snapshot)?;
+    let (pools, prefixes) = (plan.nets(), [Ipv6Net::from(settings.translation_prefix)]);
+    let intent = Intent { interface: &settings.interface, pools: &pools, prefixes: &prefixes };
+    let problems = preflight::check(&intent, &snapshot);
+    if !problems.is_empty() {
+        return Err(StartError::InTheWay(problems));
+    }
+    let metrics_listener = listen(settings.prometheus, log)?;
+    let device = DeviceBuilder::new(&settings.interface)
+        .mtu(settings.mtu)
+        .queues(settings.num_queues)
+        .persist(true)
+        .build()?;
+    let sysctls = Sysctls::default();
+    let made = Made { device: &device, sysctls: &sysctls, handle: &handle, settings: &settings, log };
+    if let Err(error) = made.prepare(&plan, &snapshot).await {
+        made.take_back().await;
+        return Err(error);
+    }
+    describe(&settings, &plan, &snapshot, metrics_listener.as_ref(), log);
+
+    let queues = device.queues().iter().map(|queue| Arc::clone(queue) as Arc<dyn WorkQueue>);
+    let rules = plan.rules(&settings, &snapshot);
+    let shared = Shared {
+        log: log.clone(),
+        rules: ArcSwap::from_pointee(rules),
+        leases: LeaseTable::new(plan.capacity(&settings), settings.address_rest),
+        device_index: device.index(),
+        queues: queues.collect(),
+        desks: (0..settings.num_queues).map(|_| Desk::default()).collect(),
+        pool_gauges: plan.nets().into_iter().map(PoolGauges::new).collect(),
+        lease_counters: crate::shared::LeaseCounters::default(),
+        kernel: Mutex::default(),
+        metrics_listener,
+        log_dropped,
+        directory: crate::shared::Directory::default(),
+        board: Arc::new(Board::default()),
+        settings,
+        plan,
+    };
+    Ok(SetUp { shared: Arc::new(shared), device, sysctls })
+}
+
+impl SetUp {
+    /// The concerns, in the order of their start.
+    pub fn children(&self) -> Vec<Child> {
+        let shared = &self.shared;
+        let board = &shared.board;
+        let own = || Arc::clone(shared);
+        let (pool, sessions, tun, routes, metrics) = (own(), own(), own(), own(), own());
+        Concern::ALL
+            .into_iter()
+            .map(|concern| match concern {
+                Concern::Pool => {
+                    let slot = Arc::clone(&pool.directory.pool);
+                    Child::new(concern, board, PoolBlueprint(Arc::clone(&pool)), move || Arc::clone(&slot))
+                }
+                Concern::Sessions => {
+                    let slot = Arc::clone(&sessions.directory.sessions);
+                    Child::new(concern, board, SessionsBlueprint(Arc::clone(&sessions)), move || {
+                        Arc::clone(&slot)
+                    })
+                }
+                Concern::Tun => {
+                    let slot = Arc::clone(&tun.directory.tun);
+                    Child::new(concern, board, TunBlueprint(Arc::clone(&tun)), move || Arc::clone(&slot))
+                }
+                Concern::Routes => {
+                    let slot = Arc::clone(&routes.directory.routes);
+                    Child::new(concern, board, RoutesBlueprint(Arc::clone(&routes)), move || {
+                        Arc::clone(&slot)
+                    })
+                }
+                Concern::Metrics => {
+                    let slot = Arc::clone(&metrics.directory.metrics);
+                    Child::new(concern, board, MetricsBlueprint(Arc::clone(&metrics)), move || {
+                        Arc::clone(&slot)
+                    })
+                }
+            })
+            .collect()
+    }
+
+    /// A clean end: takes away what was made, or leaves it for the next start, as the settings say.
+    pub async fn tear_down(&self) {
+        let settings = &self.shared.settings;
+        let log = &self.shared.log;
+        if settings.on_exit == OnExit::Keep {
+            info!(log, "device, routes and nftables table are left for the next start"; "interface" => &settings.interface);
+            return;
+        }
+        match rtnl::Handle::open() {
+            Ok(handle) => {
+                let made =
+                    Made { device: &self.device, sysctls: &self.sysctls, handle: &handle, settings, log };
+                made.take_back().await;
+            }
+            Err(error) => {
+                warn!(log, "what was made cannot be removed; run `protomask cleanup`"; "because" => %error)
+            }
+        }
+    }
+}
+
+/// What was made, for taking it back.
+struct Made<'a> {
+    device: &'a Device,
+    sysctls: &'a Sysctls,
+    handle: &'a rtnl::Handle,
+    settings: &'a Settings,
+    log: &'a Logger,
+}
+
+impl Made<'_> {
+    /// Marks the device as ours, does away with what an earlier run left and this one does not want, and turns forwarding
+    /// on where that is wanted. Link, routes and masquerade are the business of the actor `routes`.
+    async fn prepare(&self, plan: &Plan, before: &Snapshot) -> Result<(), StartError> {
+        let (interface, log) = (&self.settings.interface, self.log);
+        let alias = LINK_ALIAS.to_owned();
+        self.handle.make(&rtnl::Change::SetAlias { link: self.device.index(), alias }).await?;
+        if self.device.adopted() {
+            info!(log, "the device of an earlier run was adopted"; "interface" => interface);
+        }
+        for link in before
+            .links
+            .iter()
+            .filter(|link| preflight::is_ours(link) && link.name != *interface && !link.carrier)
+        {
+            warn!(log, "a device of an earlier run is left under another name; `protomask cleanup` removes it";
+                "interface" => &link.name);
+        }
+        if plan.masquerade(self.settings).is_none() {
+            match masquerade::remove(interface) {
+                Ok(false) => {}
+                Ok(true) => {
+                    info!(log, "the nftables table of an earlier run was removed"; "table" => masquerade::table_name(interface))
+                }
+                Err(error) => {
+                    debug!(log, "nftables tables of earlier runs cannot be looked for"; "because" => %error)
+                }
+            }
+        }
+        if self.settings.enable_forwarding {
+            let changes = self.sysctls.enable(interface, before)?;
+            for change in changes.changed {
+                info!(log, "sysctl changed"; "key" => %change.key, "old" => change.old, "new" => change.new);
+            }
+        } else {
+            self.restore_sysctls();
+        }
+        match firewall::findings(interface) {
+            Ok(findings) => {
+                for finding in findings {
+                    warn!(log, "forwarded packets may be dropped by a firewall"; "finding" => %finding);
+                }
+            }
+            Err(error) => debug!(log, "firewall rules cannot be looked at"; "because" => %error),
+        }
+        Ok(())
+    }
+
+    /// Takes back what was made. Goes on after a failure, and names it.
+    async fn take_back(&self) {
+        let interface = &self.settings.interface;
+        self.restore_sysctls();
+        if let Err(error) = masquerade::remove(interface) {
+            debug!(self.log, "no nftables table could be removed"; "because" => %error);
+        }
+        match self.handle.remove_link(self.device.index()).await {
+            Ok(()) => {
+                info!(self.log, "the device was removed, and its routes with it"; "interface" => interface)
+            }
+            Err(error) => warn!(self.log, "the device could not be removed; run `protomask cleanup`";
+                "interface" => interface, "because" => %error),
+        }
+    }
+
+    fn restore_sysctls(&self) {
+        match self.sysctls.restore(&self.settings.interface) {
+            Ok(restored) => {
+                for change in restored.changed {
+                    info!(self.log, "sysctl restored"; "key" => %change.key, "old" => change.old, "new" => change.new);
+                }
+                for (key, found) in restored.left {
+                    warn!(self.log, "sysctl left as somebody else has set it"; "key" => %key, "value" => found);
+                }
+            }
+            Err(error) => {
+                warn!(self.log, "sysctls could not be restored; run `protomask cleanup`"; "because" => %error)
+            }
+        }
+    }
+}
+
+/// Opens the address for metrics. That the default one is taken (a second router on this host) is no reason not to start.
+fn listen(wanted: Prometheus, log: &Logger) -> Result<Option<TcpListener>, StartError> {
+    match wanted {
+        Prometheus::Off => Ok(None),
+        Prometheus::At(address) => {
+            TcpListener::bind(address).map(Some).map_err(|source| StartError::Listen { address, source })
+        }
+        Prometheus::Default => match TcpListener::bind(DEFAULT_PROMETHEUS) {
+            Ok(listener) => Ok(Some(listener)),
+            Err(error) => {
+                warn!(log, "no metrics: the default address cannot be had; choose another with --prometheus";
+                    "address" => %DEFAULT_PROMETHEUS, "because" => %error);
+                Ok(None)
+            }
+        },
+    }
+}
+
+/// Says at start what this router is going to do, and for whom.
+fn describe(
+    settings: &Settings,
+    plan: &Plan,
+    snapshot: &Snapshot,
+    metrics: Option<&TcpListener>,
+    log: &Logger,
+) {
+    for pool in &plan.pools {
+        info!(log, "pool"; "prefix" => %pool.net, "masquerade" => pool.masquerade, "automatic" => plan.automatic);
+    }
+    let denied = crate::config::built_in_denied().into_iter().chain(settings.deny_to.iter().copied());
+    let denied = denied.map(|net| net.to_string()).collect::<Vec<_>>().join(", ");
+    let allowed = plan.allowed(settings, snapshot);
+    info!(log, "access"; "allowed_from" => describe_allowed(allowed.as_deref()),
+        "denied_to" => format!("{denied}, this host's own addresses"));
+    let metrics = metrics.and_then(|listener| listener.local_addr().ok());
+    info!(log, "set up";
+        "version" => env!("CARGO_PKG_VERSION"),
+        "interface" => &settings.interface,
+        "translation_prefix" => %settings.translation_prefix,
+        "icmp_source_v4" => %plan.router_address,
+        "queues" => settings.num_queues,
+        "mtu" => settings.mtu,
+        "metrics" => metrics.map_or_else(|| "off".to_owned(), |address| format!("http://{address}/metrics")));
+}
