@@ -57,7 +57,7 @@ refusals! {
     NotInPrefix => "not_in_prefix", None, None;
     /// An IPv6 source inside the translation prefix: forged, or a loop (RFC 6146 §3.5).
     SourceInPrefix => "source_in_prefix", None, None;
-    /// An IPv6 source that never takes a lease: link-local, multicast, loopback or unspecified.
+    /// A source that is no single host elsewhere: link-local, multicast, loopback, unspecified or reserved.
     SourceNotEligible => "source_not_eligible", None, None;
     /// An IPv6 source outside `allow_from`.
     SourceNotAllowed => "source_not_allowed", PROHIBITED, None;

@@ -151,7 +151,7 @@ impl Router<'_> {
         out: &mut (impl Output + ?Sized),
     ) -> Verdict {
         // The kernel sends router solicitations and MLD reports on every device of its own accord.
-        if storage.get(packet.start + 24) == Some(&0xff) {
+        if packet.len() > 24 && storage.get(packet.start + 24) == Some(&0xff) {
             self.counters.kernel_chatter.add(1);
             return Verdict::Ignore;
         }
@@ -274,6 +274,9 @@ impl Router<'_> {
         };
         let source = rules.prefix.embed(tuple.source);
         let Some(embedded) = embedded else {
+            if !is_host_v4(tuple.source) {
+                return Refusal::SourceNotEligible.into();
+            }
             if !rules.prefix.permits(tuple.source, rules.non_global) {
                 return Refusal::NonGlobal.into();
             }
@@ -329,6 +332,11 @@ impl Router<'_> {
             self.counters.icmp_errors.add(1);
         }
     }
+}
+
+/// Whether an IPv4 address can be that of one host elsewhere: not "this network", loopback, multicast or reserved.
+fn is_host_v4(address: Ipv4Addr) -> bool {
+    !matches!(address.octets()[0], 0 | 127 | 224..)
 }
 
 #[cfg(test)]

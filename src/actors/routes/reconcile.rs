@@ -44,7 +44,8 @@ async fn look(
     for change in &plan.changes {
         match handle.make(change).await {
             Ok(()) => {
-                info!(log, "changed in the kernel"; "change" => %change, "repair" => view.seen);
+                info!(log, "changed in the kernel"; "change" => %change, "interface" => &desired.link.name,
+                    "repair" => view.seen);
                 view.repairs += u64::from(view.seen);
             }
             Err(error) => view.problems.push(format!("{change} failed: {error}")),

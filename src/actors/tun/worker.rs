@@ -21,7 +21,7 @@ use super::WorkerEnded;
 use crate::actors::pool::AcquireLeases;
 use crate::clock;
 use crate::datapath::hold::{Hold, Limits, Parked};
-use crate::datapath::{Counters, Identifications, Limiters, Refusal, Router, Verdict};
+use crate::datapath::{Counters, Identifications, Limiters, Refusal, Router, Rules, Verdict};
 use crate::shared::{Desk, LeaseAnswer, Shared};
 use crate::supervision::Birth;
 use crate::supervision::child::panic_text;
@@ -116,6 +116,13 @@ struct Worker<'s, Q> {
     log: slog::Logger,
 }
 
+/// What is read once for a whole turn: the clock, and one generation of the rules.
+#[derive(Clone, Copy)]
+struct Moment<'t> {
+    now: Timestamp,
+    rules: &'t Rules,
+}
+
 impl<'s, Q: PacketIo> Worker<'s, Q> {
     fn new(queue: Q, seat: &'s Seat) -> Self {
         let settings = &seat.shared.settings.hold;
@@ -158,9 +165,11 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
 
     /// One turn: the inbox, what is due, and one batch of packets.
     fn turn(&mut self) -> io::Result<()> {
-        let now = clock::now();
-        self.answers(now);
-        self.overdue(now);
+        let shared: &Shared = &self.seat.shared;
+        let rules = shared.rules.load();
+        let moment = Moment { now: clock::now(), rules: &rules };
+        self.answers(moment);
+        self.overdue(moment);
         for _ in 0..BATCH {
             // Before the read: a worker that was replaced leaves the packet to its successor.
             if !self.seat.may_go_on() {
@@ -183,43 +192,44 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
                 self.seat.desk().counters.dropped(Refusal::Superseded.into());
                 return Ok(());
             }
-            self.packet(length, now);
+            self.packet(length, moment);
         }
         self.ask_pool();
         Ok(())
     }
 
     /// One packet, in the buffer.
-    fn packet(&mut self, length: usize, now: Timestamp) {
-        let verdict = self
-            .with_router(now, |router, buffer, out| router.process(buffer, HEADROOM..HEADROOM + length, out));
+    fn packet(&mut self, length: usize, moment: Moment<'_>) {
+        let verdict = self.with_router(moment, |router, buffer, out| {
+            router.process(buffer, HEADROOM..HEADROOM + length, out)
+        });
         let Verdict::Hold(host) = verdict else { return };
-        match self.hold.park(host, &self.buffer[HEADROOM..HEADROOM + length], now) {
+        match self.hold.park(host, &self.buffer[HEADROOM..HEADROOM + length], moment.now) {
             Parked::AskFor(host) => {
                 self.ask.push(host);
                 self.seat.desk().counters.held.add(1);
             }
             Parked::Waits => self.seat.desk().counters.held.add(1),
-            Parked::Refused(refusal) => self.with_router(now, |router, buffer, out| {
+            Parked::Refused(refusal) => self.with_router(moment, |router, buffer, out| {
                 router.refuse(buffer, HEADROOM..HEADROOM + length, refusal, out);
             }),
         }
     }
 
     /// The answers of `pool`.
-    fn answers(&mut self, now: Timestamp) {
+    fn answers(&mut self, moment: Moment<'_>) {
         // As many as the inbox can hold: a bound for this turn.
         for _ in 0..self.seat.desk().inbox.capacity() {
             let Some(LeaseAnswer { host, result }) = self.seat.desk().inbox.pop() else { return };
             match result {
                 Ok(_) => {
                     for packet in self.hold.granted(host) {
-                        self.again(&packet, now);
+                        self.again(&packet, moment);
                     }
                 }
                 Err(refusal) => {
-                    for packet in self.hold.refused(host, refusal, now) {
-                        self.refuse(&packet, refusal, now);
+                    for packet in self.hold.refused(host, refusal, moment.now) {
+                        self.refuse(&packet, refusal, moment);
                     }
                 }
             }
@@ -227,42 +237,41 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
     }
 
     /// What has waited too long is refused; what has waited for long is asked for again.
-    fn overdue(&mut self, now: Timestamp) {
-        let mut due = self.hold.due(now);
+    fn overdue(&mut self, moment: Moment<'_>) {
+        let mut due = self.hold.due(moment.now);
         self.ask.append(&mut due.ask);
         for packet in due.timed_out {
-            self.refuse(&packet, Refusal::HoldTimeout, now);
+            self.refuse(&packet, Refusal::HoldTimeout, moment);
         }
     }
 
     /// A held packet of a host that has a lease now.
-    fn again(&mut self, packet: &[u8], now: Timestamp) {
+    fn again(&mut self, packet: &[u8], moment: Moment<'_>) {
         self.buffer[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
-        self.packet(packet.len(), now);
+        self.packet(packet.len(), moment);
     }
 
-    fn refuse(&mut self, packet: &[u8], refusal: Refusal, now: Timestamp) {
+    fn refuse(&mut self, packet: &[u8], refusal: Refusal, moment: Moment<'_>) {
         self.buffer[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
-        self.with_router(now, |router, buffer, out| {
+        self.with_router(moment, |router, buffer, out| {
             router.refuse(buffer, HEADROOM..HEADROOM + packet.len(), refusal, out);
         });
     }
 
     fn with_router<T>(
         &mut self,
-        now: Timestamp,
+        moment: Moment<'_>,
         work: impl FnOnce(&mut Router<'_>, &mut [u8], &mut dyn FnMut(&[u8]) -> bool) -> T,
     ) -> T {
         let shared = &self.seat.shared;
-        let rules = shared.rules.load();
         let counters: &Counters = &self.seat.desk().counters;
         let mut router = Router {
             leases: &shared.leases,
-            rules: &rules,
+            rules: moment.rules,
             counters,
             limiters: &mut self.limiters,
             identifications: &mut self.identifications,
-            now,
+            now: moment.now,
         };
         let queue = &self.queue;
         // A device that is full or down takes nothing: the packet is counted as lost, and the flow goes on.
