@@ -71,6 +71,13 @@ pub(crate) struct Fragment {
     pub(crate) more: bool,
 }
 
+impl Fragment {
+    /// How far a fragment with this many bytes reaches into the payload of its datagram, in bytes.
+    pub(crate) fn reach(&self, length: usize) -> usize {
+        usize::from(self.offset) * 8 + length
+    }
+}
+
 impl Ipv6Header {
     /// The length of what [`Self::write`] writes, in bytes.
     pub(crate) const fn length(&self) -> usize {

@@ -8,11 +8,11 @@ use crate::checksum::{Sum, addresses, pseudo_v6};
 use crate::headers::{FRAGMENT, Fragment, ICMP, IPV4, IPV6, Ipv4Header, Ipv6Header};
 use crate::icmp::quote::{embedded_reason, quote_end, read_head};
 use crate::icmp::{Head, Quoted, v4, v6};
+use crate::own::OWN_HOP_LIMIT;
 use crate::packets::{Fragments, Packets, Verdict};
 use crate::params::ZeroChecksum;
 use crate::parse::{ICMPV4, ICMPV6, Parsed, UDP, Upper, What, parse_v4};
 use crate::upper::{Pseudo, Way, rewrite};
-use crate::own::OWN_HOP_LIMIT;
 use crate::{DropReason, HEADROOM, Icmpv4Error, Params, Rewrite, Tuple};
 
 /// The lengths that ICMP errors keep to, in bytes (RFC 1812 §4.3.2.3, RFC 4443 §2.4 (c)).
@@ -72,8 +72,7 @@ impl<'a> Ipv4Packet<'a> {
         let lowest_mtu = usize::from(params.lowest_ipv6_mtu).max(LEAST_IPV6_MTU);
         if !self.packet.dont_fragment && header.length() + header.payload_length > lowest_mtu {
             let identification = self.packet.fragment.map_or(0, |fragment| fragment.identification);
-            let fragment =
-                header.fragment.unwrap_or(Fragment { identification, offset: 0, more: false });
+            let fragment = header.fragment.unwrap_or(Fragment { identification, offset: 0, more: false });
             let each = (lowest_mtu - IPV6 - FRAGMENT) / 8 * 8;
             let fragments = Fragments { header, fragment, at: upper_at, end, each };
             return Verdict::Forward(Packets::fragments(self.storage, fragments));
@@ -117,7 +116,8 @@ impl<'a> Ipv4Packet<'a> {
     fn translate_upper(&mut self, rewrite_to: &Rewrite<Ipv6Addr>, params: &Params) -> Result<(), DropReason> {
         let packet = self.packet;
         let bytes = self.storage.get_mut(packet.upper_at..packet.end).unwrap_or_default();
-        let without_checksum = packet.protocol == UDP && !packet.is_later_fragment() && u16_at(bytes, 6) == Some(0);
+        let without_checksum =
+            packet.protocol == UDP && !packet.is_later_fragment() && u16_at(bytes, 6) == Some(0);
         if without_checksum {
             if packet.is_fragmented() {
                 return Err(DropReason::UdpZeroChecksumFragment);
@@ -132,7 +132,8 @@ impl<'a> Ipv4Packet<'a> {
             // The datagram may be shorter than the packet: the check has seen that it is not longer.
             let length = usize::from(u16_at(bytes, 4).unwrap_or(0));
             let datagram = bytes.get(..length).unwrap_or_default();
-            let sum = pseudo_v6(rewrite_to.source, rewrite_to.destination, length, UDP).plus(Sum::of(datagram));
+            let sum =
+                pseudo_v6(rewrite_to.source, rewrite_to.destination, length, UDP).plus(Sum::of(datagram));
             let checksum = sum.checksum();
             put_u16(bytes, 6, if checksum == 0 { 0xffff } else { checksum });
         }

@@ -8,10 +8,10 @@ use crate::checksum::{Sum, addresses, pseudo_v6};
 use crate::headers::{FRAGMENT, ICMP, IPV4, IPV6, Ipv4Header, Ipv6Header};
 use crate::icmp::quote::{embedded_reason, quote_end, read_head};
 use crate::icmp::{Head, Quoted, v6};
+use crate::own::OWN_HOP_LIMIT;
 use crate::packets::{Packets, Verdict};
 use crate::parse::{ICMPV4, ICMPV6, Parsed, Upper, What, parse_v6, segments_left_at};
 use crate::upper::{Pseudo, Way, rewrite};
-use crate::own::OWN_HOP_LIMIT;
 use crate::{DropReason, HEADROOM, Icmpv6Error, Params, Rewrite, Tuple};
 
 /// An IPv4 packet up to this length leaves with DF clear: the IPv6 packet was at most 1280 bytes long, which its sender need
@@ -89,9 +89,7 @@ impl<'a> Ipv6Packet<'a> {
             Some(embedded) => self.translate_error(&embedded, rewrite_to)?,
             None => (packet.upper_at, packet.end),
         };
-        let Some(header) = ipv4_header(&packet, end - upper_at, identification) else {
-            return Err(DropReason::TooLong);
-        };
+        let header = ipv4_header(&packet, end - upper_at, identification).ok_or(DropReason::TooLong)?;
         if self.embedded.is_none() {
             let pseudo = pseudo(&packet, rewrite_to.source, rewrite_to.destination);
             let bytes = self.storage.get_mut(upper_at..end).unwrap_or_default();
@@ -187,6 +185,8 @@ fn check_error(storage: &[u8], packet: &Parsed<Ipv6Addr>) -> Result<Parsed<Ipv6A
 /// caller. `None`: too long for IPv4.
 fn ipv4_header(packet: &Parsed<Ipv6Addr>, upper_length: usize, identification: u16) -> Option<Ipv4Header> {
     let total = IPV4 + upper_length;
+    // An IPv6 datagram in fragments can be 20 bytes longer than the IPv4 one that its fragments must make up again.
+    u16::try_from(IPV4 + packet.fragment.map_or(0, |fragment| fragment.reach(upper_length))).ok()?;
     let header = Ipv4Header {
         tos: 0,
         total_length: u16::try_from(total).ok()?,
@@ -250,4 +250,3 @@ fn pseudo(packet: &Parsed<Ipv6Addr>, source: Ipv4Addr, destination: Ipv4Addr) ->
 
 // The worst case of growth to the front is the other way; this way every header shrinks.
 const _: () = assert!(IPV4 < IPV6 && FRAGMENT > 0 && HEADROOM >= IPV6 + ICMP);
-

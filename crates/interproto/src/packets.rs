@@ -51,7 +51,10 @@ impl<'a> Packets<'a> {
     }
 
     /// The next packet.
-    #[allow(clippy::should_implement_trait, reason = "each packet borrows the storage, which an iterator cannot say")]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "each packet borrows the storage, which an iterator cannot say"
+    )]
     pub fn next(&mut self) -> Option<&[u8]> {
         let (start, end) = match &mut self.left {
             Left::Nothing => return None,

@@ -32,7 +32,7 @@ pub(crate) fn rewrite(
     way: Way,
 ) {
     match upper {
-        Upper::Ported { checksum_at, zero_is_none } => {
+        Upper::Ported { checksum_at, never_zero } => {
             let [old, new] = pseudo.ported;
             let mut change = new.minus(old);
             if let (
@@ -45,7 +45,7 @@ pub(crate) fn rewrite(
                 put_u16(bytes, 0, source);
                 put_u16(bytes, 2, destination);
             }
-            update(bytes, checksum_at, change, zero_is_none);
+            update(bytes, checksum_at, change, never_zero);
         }
         Upper::Echo { reply } => {
             let [old, new] = pseudo.echo;
@@ -70,12 +70,12 @@ pub(crate) fn rewrite(
     }
 }
 
-fn update(bytes: &mut [u8], at: usize, change: Sum, zero_is_none: bool) {
+fn update(bytes: &mut [u8], at: usize, change: Sum, never_zero: bool) {
     let Some(checksum) = u16_at(bytes, at) else { return };
-    if zero_is_none && checksum == 0 {
+    if never_zero && checksum == 0 {
         return;
     }
     let updated = change.update(checksum);
-    // A UDP checksum of zero would say that there is none (RFC 768).
-    put_u16(bytes, at, if zero_is_none && updated == 0 { 0xffff } else { updated });
+    // A UDP checksum of zero would say that there is none (RFC 768), and UDP-Lite has no other word for it (RFC 3828 §3.1).
+    put_u16(bytes, at, if never_zero && updated == 0 { 0xffff } else { updated });
 }

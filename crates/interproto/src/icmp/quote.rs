@@ -20,9 +20,10 @@ pub(crate) fn quote_end(quote: usize, end: usize, length: usize) -> usize {
 /// What is wrong with a packet inside an error.
 pub(crate) fn embedded_reason(reason: DropReason) -> DropReason {
     match reason {
-        DropReason::EmbeddedNotTranslatable | DropReason::ForbiddenProtocol | DropReason::FragmentedIcmp => {
-            DropReason::EmbeddedNotTranslatable
-        }
+        DropReason::EmbeddedNotTranslatable
+        | DropReason::ForbiddenProtocol
+        | DropReason::FragmentedIcmp
+        | DropReason::ExtensionAfterFragment => DropReason::EmbeddedNotTranslatable,
         _ => DropReason::EmbeddedMalformed,
     }
 }

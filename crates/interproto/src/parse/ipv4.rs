@@ -4,8 +4,8 @@ use core::net::Ipv4Addr;
 use core::ops::Range;
 
 use super::{
-    DESTINATION_OPTIONS, FRAGMENT_HEADER, HOP_BY_HOP, ICMPV4, ICMPV6, Parsed, Part, ROUTING, Transport, Upper,
-    What, protocol, transport,
+    DESTINATION_OPTIONS, FRAGMENT_HEADER, HOP_BY_HOP, ICMPV4, ICMPV6, Parsed, Part, ROUTING, Transport,
+    Upper, What, protocol, transport,
 };
 use crate::DropReason;
 use crate::bytes::{array_at, u8_at, u16_at};
@@ -19,6 +19,9 @@ const END: u8 = 0;
 const NO_OPERATION: u8 = 1;
 const LOOSE_SOURCE_ROUTE: u8 = 131;
 const STRICT_SOURCE_ROUTE: u8 = 137;
+
+/// The longest datagram (RFC 791 §3.1), in bytes.
+const LONGEST: usize = 65_535;
 
 /// Reads the packet at `range` of `storage`.
 pub(crate) fn parse(storage: &[u8], range: Range<usize>, what: What) -> Result<Parsed<Ipv4Addr>, DropReason> {
@@ -62,6 +65,10 @@ pub(crate) fn parse(storage: &[u8], range: Range<usize>, what: What) -> Result<P
         return Err(DropReason::MalformedHeader);
     }
     let upper_length = total - header_length;
+    // A datagram that long cannot be put together again, and the offsets of its IPv6 fragments would begin anew at zero.
+    if what == What::Packet && header_length + fragment.reach(upper_length) > LONGEST {
+        return Err(DropReason::MalformedHeader);
+    }
     let Transport { upper, ports } = match header[9] {
         HOP_BY_HOP | ROUTING | FRAGMENT_HEADER | ICMPV6 | DESTINATION_OPTIONS => {
             return Err(DropReason::ForbiddenProtocol);
@@ -133,7 +140,9 @@ fn icmp(bytes: &[u8], what: What) -> Result<Transport, DropReason> {
             ports: Ports::Identifier(identifier),
         }),
         (_, What::Quote) => Err(DropReason::EmbeddedNotTranslatable),
-        (kind, What::Packet) if v4::is_error(kind) => Ok(Transport { upper: Upper::Error, ports: Ports::None }),
+        (kind, What::Packet) if v4::is_error(kind) => {
+            Ok(Transport { upper: Upper::Error, ports: Ports::None })
+        }
         _ => Err(DropReason::IcmpNotTranslatable),
     }
 }

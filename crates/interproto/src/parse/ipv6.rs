@@ -16,6 +16,9 @@ use crate::{Ports, Tuple};
 /// RFC 8200 §4.1 recommends an order of at most seven headers.
 const MOST_EXTENSION_HEADERS: usize = 8;
 
+/// The longest payload that fragments may make up together (RFC 8200 §4.5), in bytes.
+const LONGEST_PAYLOAD: usize = 65_535;
+
 /// The extension headers in front of the transport header.
 struct Extensions {
     upper_at: usize,
@@ -111,6 +114,11 @@ fn extensions(
                 if fragment.more && what == What::Packet && bytes.len().saturating_sub(upper_at) % 8 != 0 {
                     return Err(DropReason::MalformedHeader);
                 }
+                if what == What::Packet
+                    && fragment.reach(bytes.len().saturating_sub(upper_at)) > LONGEST_PAYLOAD
+                {
+                    return Err(DropReason::MalformedHeader);
+                }
                 return Ok(Extensions { upper_at, next_header, fragment: Some(fragment), refusal });
             }
             _ => {
@@ -142,7 +150,14 @@ pub(crate) fn segments_left_at(packet: &[u8]) -> Option<usize> {
 fn is_extension(next_header: u8) -> bool {
     matches!(
         next_header,
-        HOP_BY_HOP | ROUTING | FRAGMENT_HEADER | AUTHENTICATION | DESTINATION_OPTIONS | MOBILITY | HIP | SHIM6
+        HOP_BY_HOP
+            | ROUTING
+            | FRAGMENT_HEADER
+            | AUTHENTICATION
+            | DESTINATION_OPTIONS
+            | MOBILITY
+            | HIP
+            | SHIM6
     )
 }
 

@@ -81,13 +81,11 @@ pub(crate) enum Upper {
     /// Ports in the first four bytes, and a checksum over a pseudo-header this far behind them.
     Ported {
         checksum_at: usize,
-        /// A checksum of zero means that there is none (UDP).
-        zero_is_none: bool,
+        /// A checksum that is computed as zero is sent as `0xffff`, and one that arrives as zero is none (UDP, UDP-Lite).
+        never_zero: bool,
     },
     /// An ICMP echo request or reply.
-    Echo {
-        reply: bool,
-    },
+    Echo { reply: bool },
     /// An ICMP error with a packet inside.
     Error,
     /// Nothing that translation touches.

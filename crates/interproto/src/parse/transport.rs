@@ -32,7 +32,8 @@ pub(super) fn read(protocol: u8, bytes: &[u8], part: Part, what: What) -> Result
         return Err(DropReason::MalformedTransport);
     };
     Ok(Transport {
-        upper: Upper::Ported { checksum_at, zero_is_none: protocol == UDP },
+        // A zero on the wire says that there is no checksum (RFC 768), or is forbidden (RFC 3828 §3.1).
+        upper: Upper::Ported { checksum_at, never_zero: matches!(protocol, UDP | UDP_LITE) },
         ports: Ports::Pair { source, destination },
     })
 }
