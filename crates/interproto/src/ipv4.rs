@@ -94,12 +94,11 @@ impl<'a> Ipv4Packet<'a> {
         if packet.hop_limit <= 1 {
             return Err(DropReason::HopLimitExceeded);
         }
-        let (upper_at, end) = match self.embedded {
-            Some(embedded) => self.translate_error(&embedded, rewrite_to)?,
-            None => {
-                self.translate_upper(rewrite_to, params)?;
-                (packet.upper_at, packet.end)
-            }
+        let (upper_at, end) = if let Some(embedded) = self.embedded {
+            self.translate_error(&embedded, rewrite_to)?
+        } else {
+            self.translate_upper(rewrite_to, params)?;
+            (packet.upper_at, packet.end)
         };
         let header = Ipv6Header {
             traffic_class: params.traffic_class.apply(packet.traffic_class),

@@ -10,6 +10,9 @@ use interproto::{
     ZeroChecksum,
 };
 
+/// Makes a packet, or what it carries, from a flow and two ports.
+type Make = fn(Flow, u16, u16, &[u8]) -> Vec<u8>;
+
 /// No operation, and then this option.
 fn options(option: &[u8]) -> Vec<u8> {
     let mut options = [&[1][..], option].concat();
@@ -92,7 +95,6 @@ fn the_time_to_live_goes_down_by_one_and_is_never_forwarded_as_zero() {
 #[test]
 fn new_ports_leave_with_a_checksum_that_knows_them() {
     let rewrite = with_ports(inward(), PortRewrite::Pair { source: 443, destination: 50_001 });
-    type Make = fn(Flow, u16, u16, &[u8]) -> Vec<u8>;
     for (protocol, make) in [(TCP, tcp as Make), (UDP, udp), (UDP_LITE, udp_lite), (DCCP, dccp)] {
         let packet = Ip::new(IN4, protocol, make(IN4, 1, 2, b"payload"));
         let translated = four_to_six(&packet.bytes(), &rewrite, &Params::default()).unwrap().remove(0);

@@ -111,12 +111,11 @@ fn extensions(
                 let fragment = Fragment { identification, offset: offset >> 3, more: offset & 1 == 1 };
                 let upper_at = at + 8;
                 // All fragments but the last hold a multiple of eight bytes (RFC 8200 §4.5).
-                if fragment.more && what == What::Packet && bytes.len().saturating_sub(upper_at) % 8 != 0 {
+                let length = bytes.len().saturating_sub(upper_at);
+                if fragment.more && what == What::Packet && !length.is_multiple_of(8) {
                     return Err(DropReason::MalformedHeader);
                 }
-                if what == What::Packet
-                    && fragment.reach(bytes.len().saturating_sub(upper_at)) > LONGEST_PAYLOAD
-                {
+                if what == What::Packet && fragment.reach(length) > LONGEST_PAYLOAD {
                     return Err(DropReason::MalformedHeader);
                 }
                 return Ok(Extensions { upper_at, next_header, fragment: Some(fragment), refusal });

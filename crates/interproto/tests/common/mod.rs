@@ -23,7 +23,7 @@ use interproto::{
 pub(crate) const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 /// The host's address on the IPv4 side.
 pub(crate) const HOST4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 5);
-/// The peer in the internet, and its address on the IPv6 side (64:ff9b:1::/96, RFC 8215).
+/// The peer in the internet, and its address on the IPv6 side (`64:ff9b:1::/96`, RFC 8215).
 pub(crate) const PEER4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 pub(crate) const PEER6: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0xc633, 0x6402);
 /// A router on the way, which errors come from.
