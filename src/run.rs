@@ -18,12 +18,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Sets the router up, runs it until a signal or until it gives up, and cleans up.
 pub fn run(settings: Settings, log: &Logger, log_dropped: Arc<AtomicU64>) -> Exit {
-    let system = match std::panic::catch_unwind(actix_rt::System::new) {
-        Ok(system) => system,
-        Err(_) => {
-            crit!(log, "cannot start"; "because" => "no runtime can be made (out of threads or descriptors)");
-            return Exit::Failed;
-        }
+    let Ok(system) = std::panic::catch_unwind(actix_rt::System::new) else {
+        crit!(log, "cannot start"; "because" => "no runtime can be made (out of threads or descriptors)");
+        return Exit::Failed;
     };
     system.block_on(live(settings, log, log_dropped))
 }

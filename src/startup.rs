@@ -200,7 +200,7 @@ impl SetUp {
                 made.take_back().await;
             }
             Err(error) => {
-                warn!(log, "what was made cannot be removed; run `protomask cleanup`"; "because" => %error)
+                warn!(log, "what was made cannot be removed; run `protomask cleanup`"; "because" => %error);
             }
         }
     }
@@ -237,10 +237,10 @@ impl Made<'_> {
             match masquerade::remove(interface) {
                 Ok(false) => {}
                 Ok(true) => {
-                    info!(log, "the nftables table of an earlier run was removed"; "table" => masquerade::table_name(interface))
+                    info!(log, "the nftables table of an earlier run was removed"; "table" => masquerade::table_name(interface));
                 }
                 Err(error) => {
-                    debug!(log, "nftables tables of earlier runs cannot be looked for"; "because" => %error)
+                    debug!(log, "nftables tables of earlier runs cannot be looked for"; "because" => %error);
                 }
             }
         }
@@ -272,7 +272,7 @@ impl Made<'_> {
         }
         match self.handle.remove_link(self.device.index()).await {
             Ok(()) => {
-                info!(self.log, "the device was removed, and its routes with it"; "interface" => interface)
+                info!(self.log, "the device was removed, and its routes with it"; "interface" => interface);
             }
             Err(error) => warn!(self.log, "the device could not be removed; run `protomask cleanup`";
                 "interface" => interface, "because" => %error),
@@ -290,7 +290,7 @@ impl Made<'_> {
                 }
             }
             Err(error) => {
-                warn!(self.log, "sysctls could not be restored; run `protomask cleanup`"; "because" => %error)
+                warn!(self.log, "sysctls could not be restored; run `protomask cleanup`"; "because" => %error);
             }
         }
     }

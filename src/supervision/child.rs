@@ -19,10 +19,14 @@ use super::faults::{Faults, Point};
 use super::pulse::{Pulse, Pulsed};
 use super::status::{Board, Concern, Exit};
 
+/// The generation of no incarnation.
+pub(super) const NOBODY: u64 = 0;
+
 /// Everything that the incarnations of one concern have in common.
 #[derive(Debug)]
 pub(super) struct Lineage {
     pub(super) concern: Concern,
+    /// The generation that may act, or [`NOBODY`] between two.
     pub(super) current: AtomicU64,
     pub(super) faults: Faults,
     pub(super) board: Arc<Board>,
@@ -40,7 +44,17 @@ pub(super) struct Incarnation {
     /// Pulses of threads that the actor runs (packet workers): at most one per queue.
     pub(super) further_pulses: Mutex<Vec<(String, Arc<Pulse>)>>,
     last_words: Mutex<Option<String>>,
+    /// The words of a panic in a task beside the actor.
+    panic_beside: Mutex<Option<String>>,
     pub(super) stop: Notify,
+}
+
+impl Incarnation {
+    /// Whether any thread of it is busy at this moment.
+    pub(super) fn is_busy(&self) -> bool {
+        self.pulse.busy_for().is_some()
+            || self.further_pulses.lock().iter().any(|(_, pulse)| pulse.busy_for().is_some())
+    }
 }
 
 impl Birth {
@@ -51,6 +65,7 @@ impl Birth {
             pulse: Pulse::default(),
             further_pulses: Mutex::default(),
             last_words: Mutex::default(),
+            panic_beside: Mutex::default(),
             stop: Notify::new(),
         }))
     }
@@ -86,10 +101,16 @@ impl Birth {
     }
 
     /// Runs a task on the current Arbiter under this incarnation's pulse, so that a hang in it is seen. It ends with
-    /// the Arbiter.
+    /// the Arbiter, and a panic in it ends the incarnation, which relies on it.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         let birth = self.clone();
-        actix_rt::spawn(async move { Pulsed::new(&birth.0.pulse, Box::pin(task)).await });
+        actix_rt::spawn(async move {
+            let task = AssertUnwindSafe(task).catch_unwind();
+            if let Err(panic) = Pulsed::new(&birth.0.pulse, Box::pin(task)).await {
+                birth.0.panic_beside.lock().get_or_insert_with(|| panic_text(panic.as_ref()));
+                birth.0.stop.notify_one();
+            }
+        });
     }
 }
 
@@ -109,6 +130,8 @@ type Start = dyn Fn(Birth) -> LocalBoxFuture<'static, Exit> + Send + Sync;
 pub struct Child {
     pub(super) lineage: Arc<Lineage>,
     pub(super) start: Arc<Start>,
+    /// Takes the incarnation of this generation out of the directory.
+    pub(super) withdraw: Box<dyn Fn(u64) + Send + Sync>,
 }
 
 impl std::fmt::Debug for Child {
@@ -126,6 +149,7 @@ impl Child {
         slot: impl Fn() -> Arc<Slot<B::Actor>> + Send + Sync + 'static,
     ) -> Self {
         let blueprint = Arc::new(blueprint);
+        let listed = slot();
         let start = move |birth: Birth| -> LocalBoxFuture<'static, Exit> {
             let blueprint = Arc::clone(&blueprint);
             let slot = slot();
@@ -134,11 +158,12 @@ impl Child {
         Self {
             lineage: Arc::new(Lineage {
                 concern,
-                current: AtomicU64::new(0),
+                current: AtomicU64::new(NOBODY),
                 faults: Faults::default(),
                 board: Arc::clone(board),
             }),
             start: Arc::new(start),
+            withdraw: Box::new(move |generation| listed.withdraw(generation)),
         }
     }
 
@@ -217,6 +242,9 @@ async fn run<A: Actor<Context = Context<A>>>(actor: A, slot: &Slot<A>, birth: &B
     }
     if let Err(panic) = dropped {
         return Exit::Panicked(panic_text(panic.as_ref()));
+    }
+    if let Some(panic) = inner.panic_beside.lock().take() {
+        return Exit::Panicked(panic);
     }
     match inner.last_words.lock().take() {
         Some(why) => Exit::Failed(why),

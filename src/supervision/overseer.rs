@@ -1,6 +1,5 @@
 //! The overseer: starts the concerns, watches their pulses, restarts what ended, and gives up with a reason.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -15,7 +14,7 @@ use slog::{Logger, error, info, o, warn};
 use tokio::sync::oneshot;
 
 use super::backoff::{Backoff, Decision, Limits};
-use super::child::{Birth, Child};
+use super::child::{Birth, Child, NOBODY};
 use super::status::{Board, Concern, Exit, State};
 
 /// How the router's run ended.
@@ -33,13 +32,16 @@ const WATCH_EVERY: Duration = Duration::from_millis(100);
 /// How long an orderly end may take before threads are left behind.
 const END_WITHIN: Duration = Duration::from_millis(500);
 
-/// A thread that hangs cannot be ended. One is tolerated; a second one at the same time ends the process.
+/// A thread that hangs cannot be ended. One is tolerated; a second one at the same time ends the process. The threads of
+/// `metrics`, which never ends the process, are counted apart: after a second one it stays down until one comes back.
 const TOLERATED_HUNG_THREADS: usize = 1;
 
 struct Supervised {
     child: Child,
     log: Logger,
     backoff: Backoff,
+    /// The number of the last incarnation.
+    births: u64,
     current: Option<Current>,
     restart_at: Option<Instant>,
 }
@@ -48,6 +50,23 @@ struct Current {
     birth: Birth,
     arbiter: Arbiter,
     since: Instant,
+}
+
+impl Supervised {
+    /// From now on the incarnation of this generation may touch nothing, and nobody finds it. It may be unable to take
+    /// itself out of the directory.
+    fn retire(&self, generation: u64) {
+        self.child.lineage.current.store(NOBODY, Ordering::Release);
+        (self.child.withdraw)(generation);
+    }
+}
+
+impl Current {
+    /// Ends its Arbiter, as soon as the thread returns to it. The answer is how long it ran.
+    fn end(self) -> Duration {
+        self.arbiter.stop();
+        self.since.elapsed()
+    }
 }
 
 /// Ends of incarnations, as they come: concern, generation, and how (`Err`: its thread is gone).
@@ -60,8 +79,9 @@ pub struct Overseer {
     limits: Limits,
     log: Logger,
     ends: Ends,
-    /// Arbiters of hung incarnations, by concern and generation: threads that could not be ended.
-    abandoned: HashMap<(usize, u64), Arbiter>,
+    /// Hung incarnations, by the place of their concern: threads that could not be ended. At most two of `metrics` and two
+    /// of the others.
+    abandoned: Vec<(usize, Birth)>,
 }
 
 impl std::fmt::Debug for Overseer {
@@ -79,6 +99,7 @@ impl Overseer {
                 log: log.new(o!("concern" => child.lineage.concern.as_str())),
                 child,
                 backoff: Backoff::default(),
+                births: 0,
                 current: None,
                 restart_at: None,
             })
@@ -89,7 +110,7 @@ impl Overseer {
             limits,
             log: log.clone(),
             ends: FuturesUnordered::new(),
-            abandoned: HashMap::new(),
+            abandoned: Vec::new(),
         }
     }
 
@@ -135,7 +156,9 @@ impl Overseer {
         let supervised = &mut self.concerns[index];
         supervised.restart_at = None;
         let lineage = Arc::clone(&supervised.child.lineage);
-        let generation = lineage.current.fetch_add(1, Ordering::AcqRel) + 1;
+        supervised.births += 1;
+        let generation = supervised.births;
+        lineage.current.store(generation, Ordering::Release);
         self.board.born(lineage.concern, generation);
         let birth = Birth::new(lineage, generation);
         let (tell, told) = oneshot::channel();
@@ -164,7 +187,12 @@ impl Overseer {
     fn restart_due(&mut self) {
         let now = Instant::now();
         for index in 0..self.concerns.len() {
-            if self.concerns[index].restart_at.is_some_and(|at| at <= now) {
+            if self.concerns[index].restart_at.is_none_or(|at| at > now) {
+                continue;
+            }
+            if self.hanging_beside(index) > TOLERATED_HUNG_THREADS {
+                self.concerns[index].restart_at = Some(now + self.limits.longest_delay);
+            } else {
                 self.start(index);
             }
         }
@@ -172,22 +200,28 @@ impl Overseer {
 
     /// An incarnation ended by itself. Returns the reason to give up, if this was one too many.
     fn ended(&mut self, index: usize, generation: u64, exit: &Exit) -> Option<String> {
-        if let Some(arbiter) = self.abandoned.remove(&(index, generation)) {
-            arbiter.stop();
-            info!(self.concerns[index].log, "a hung thread came back and was ended"; "generation" => generation);
+        let supervised = &mut self.concerns[index];
+        // The end of one that was abandoned: its successor has been decided on, or lives.
+        if generation != supervised.births || supervised.restart_at.is_some() {
             return None;
         }
-        let current = self.concerns[index].current.take_if(|c| c.birth.generation() == generation);
-        let ran_for = current.as_ref().map_or(Duration::ZERO, |current| current.since.elapsed());
-        if let Some(current) = current {
-            current.arbiter.stop();
-        }
+        let ran_for = supervised.current.take().map_or(Duration::ZERO, Current::end);
         self.decide(index, generation, exit, ran_for)
+    }
+
+    /// Threads that hang, of those that count for this concern.
+    fn hanging_beside(&self, index: usize) -> usize {
+        let is_essential = |index: usize| self.concerns[index].child.lineage.concern.is_essential();
+        let counts = |(other, birth): &&(usize, Birth)| {
+            is_essential(*other) == is_essential(index) && birth.incarnation().is_busy()
+        };
+        self.abandoned.iter().filter(counts).count()
     }
 
     fn decide(&mut self, index: usize, generation: u64, exit: &Exit, ran_for: Duration) -> Option<String> {
         let supervised = &mut self.concerns[index];
         let concern = supervised.child.lineage.concern;
+        supervised.retire(generation);
         self.board.ended(concern, exit);
         let wait = match supervised.backoff.on_exit(&self.limits, ran_for, Instant::now()) {
             Decision::RestartAfter(wait) => wait,
@@ -208,21 +242,31 @@ impl Overseer {
 
     /// Reads the pulses. Returns the reason to give up, if a thread hangs that cannot be tolerated.
     fn watch(&mut self) -> Option<String> {
+        self.abandoned.retain(|(index, birth)| {
+            let hangs = birth.incarnation().is_busy();
+            if !hangs {
+                info!(self.concerns[*index].log, "a hung thread came back"; "generation" => birth.generation());
+            }
+            hangs
+        });
         for index in 0..self.concerns.len() {
             let Some(current) = &self.concerns[index].current else { continue };
             let concern = self.concerns[index].child.lineage.concern;
             let state = self.board.of(concern).state;
             let Some(hang) = hang(current, &self.limits, state) else { continue };
             let Some(current) = self.concerns[index].current.take() else { continue };
-            let generation = current.birth.generation();
-            let ran_for = current.since.elapsed();
+            let birth = current.birth.clone();
+            let generation = birth.generation();
             // From here on the old incarnation is a zombie: not current, not listed. Its Arbiter ends when it returns.
-            self.concerns[index].child.lineage.current.fetch_add(1, Ordering::AcqRel);
-            current.birth.incarnation().stop.notify_one();
-            current.arbiter.stop();
-            self.abandoned.insert((index, generation), current.arbiter);
-            error!(self.concerns[index].log, "hangs; its thread is abandoned"; "reason" => &hang, "generation" => generation);
-            if self.abandoned.len() > TOLERATED_HUNG_THREADS {
+            self.concerns[index].retire(generation);
+            birth.incarnation().stop.notify_one();
+            let ran_for = current.end();
+            // One that waits for ever where it is built holds no thread.
+            if birth.incarnation().is_busy() {
+                self.abandoned.push((index, birth));
+            }
+            error!(self.concerns[index].log, "hangs; it is abandoned"; "reason" => &hang, "generation" => generation);
+            if concern.is_essential() && self.hanging_beside(index) > TOLERATED_HUNG_THREADS {
                 return Some(format!("{concern} hung ({hang}) while another thread was still hanging"));
             }
             let reason = self.decide(index, generation, &Exit::Hung(hang), ran_for);
@@ -235,7 +279,7 @@ impl Overseer {
 
     async fn end_all(mut self) {
         for supervised in self.concerns.iter().rev() {
-            supervised.child.lineage.current.fetch_add(1, Ordering::AcqRel);
+            supervised.child.lineage.current.store(NOBODY, Ordering::Release);
             if let Some(current) = &supervised.current {
                 current.birth.incarnation().stop.notify_one();
             }
@@ -248,7 +292,7 @@ impl Overseer {
                     let supervised = &mut self.concerns[index];
                     if let Some(current) = supervised.current.take_if(|c| c.birth.generation() == generation)
                     {
-                        current.arbiter.stop();
+                        current.end();
                         waiting -= 1;
                     }
                 }

@@ -77,12 +77,12 @@ impl Handler<AcquireLeases> for PoolActor {
     type Result = ();
 
     fn handle(&mut self, message: AcquireLeases, _: &mut Self::Context) {
-        if !self.birth.is_current() {
-            return;
-        }
         let now = clock::now();
         let Some(desk) = self.shared.desks.get(message.worker) else { return };
         for host in message.hosts {
+            if !self.birth.is_current() {
+                return;
+            }
             let known = self.shared.leases.peek_host(host).is_some();
             let result = match self.pool.grant(&self.shared.leases, host, now) {
                 Ok(lease) => {

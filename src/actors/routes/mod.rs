@@ -100,7 +100,7 @@ impl RoutesActor {
         let work = async move {
             actix_rt::time::sleep(after).await;
             if birth.is_current() {
-                reconcile::reconcile(&handle, &shared, &log).await;
+                reconcile::reconcile(&handle, &shared, &birth, &log).await;
             }
         };
         ctx.spawn(work.into_actor(self).map(|(), actor, ctx| {

@@ -7,14 +7,19 @@ use slog::{Logger, info, warn};
 use crate::kernel::masquerade;
 use crate::kernel::sysctl::Sysctls;
 use crate::shared::{KernelView, Shared};
+use crate::supervision::Birth;
 
-/// Compares, repairs what is ours, and writes down what was seen.
-pub(super) async fn reconcile(handle: &rtnl::Handle, shared: &Shared, log: &Logger) {
+/// Compares, repairs what is ours, and writes down what was seen. An incarnation that was held up meanwhile and replaced
+/// changes nothing more.
+pub(super) async fn reconcile(handle: &rtnl::Handle, shared: &Shared, birth: &Birth, log: &Logger) {
     let before = shared.kernel.lock().clone();
     let mut view = KernelView { problems: Vec::new(), ..before.clone() };
-    match look(handle, shared, log, &mut view).await {
+    match look(handle, shared, birth, log, &mut view).await {
         Ok(()) => view.seen = true,
         Err(error) => view.problems.push(format!("the kernel's state cannot be read: {error}")),
+    }
+    if !birth.is_current() {
+        return;
     }
     for problem in view.problems.iter().filter(|problem| !before.problems.contains(problem)) {
         warn!(log, "not as it should be"; "problem" => problem);
@@ -35,6 +40,7 @@ pub(super) async fn reconcile(handle: &rtnl::Handle, shared: &Shared, log: &Logg
 async fn look(
     handle: &rtnl::Handle,
     shared: &Shared,
+    birth: &Birth,
     log: &Logger,
     view: &mut KernelView,
 ) -> Result<(), rtnl::Error> {
@@ -42,6 +48,9 @@ async fn look(
     let mut snapshot = handle.snapshot().await?;
     let plan = rtnl::diff(&desired, &snapshot);
     for change in &plan.changes {
+        if !birth.is_current() {
+            return Ok(());
+        }
         match handle.make(change).await {
             Ok(()) => {
                 info!(log, "changed in the kernel"; "change" => %change, "interface" => &desired.link.name,
@@ -54,6 +63,9 @@ async fn look(
     view.problems.extend(plan.conflicts.iter().map(ToString::to_string));
     if !plan.changes.is_empty() {
         snapshot = handle.snapshot().await?;
+    }
+    if !birth.is_current() {
+        return Ok(());
     }
     view.link_up = snapshot.link_by_name(&desired.link.name).is_some_and(|link| link.up);
     keep_masquerade(shared, log, view);

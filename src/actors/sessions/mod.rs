@@ -84,6 +84,9 @@ impl SessionsActor {
     fn tick(&mut self) {
         let now = clock::now();
         for _ in 0..STEPS {
+            if !self.birth.is_current() {
+                return;
+            }
             let (expired, more) =
                 self.shared.leases.expire(now, self.shared.settings.reservation_timeout, BUDGET);
             self.shared.lease_counters.expired.fetch_add(expired.len() as u64, Ordering::Relaxed);

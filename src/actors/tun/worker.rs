@@ -165,6 +165,11 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
 
     /// One turn: the inbox, what is due, and one batch of packets.
     fn turn(&mut self) -> io::Result<()> {
+        if !self.seat.may_go_on() {
+            // What it was woken for is its successor's, and so are the answers.
+            self.seat.desk().wake.notify_one();
+            return Ok(());
+        }
         let shared: &Shared = &self.seat.shared;
         let rules = shared.rules.load();
         let moment = Moment { now: clock::now(), rules: &rules };
