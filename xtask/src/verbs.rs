@@ -2,7 +2,7 @@
 
 use std::env::consts::ARCH;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use xshell::cmd;
@@ -86,12 +86,15 @@ pub(crate) fn default_tag() -> String {
     format!("localhost/protomask:{}", env!("CARGO_PKG_VERSION"))
 }
 
-/// From scratch with the static binary, by `deploy/container/Containerfile`. Equal inputs give equal layers.
 pub(crate) fn image(project: &Project, tag: &str) -> Result<()> {
+    image_with(project, &release_binary(project)?, tag)
+}
+
+/// From scratch with the static binary, by `deploy/container/Containerfile`. Equal inputs give equal layers.
+pub(crate) fn image_with(project: &Project, binary: &Path, tag: &str) -> Result<()> {
     let sh = &project.shell;
-    let binary = release_binary(project)?;
     let context = project.scratch("image")?;
-    sh.copy_file(&binary, context.join("protomask"))?;
+    sh.copy_file(binary, context.join("protomask"))?;
     sh.copy_file("deploy/protomask.toml", context.join("protomask.toml"))?;
     let version = env!("CARGO_PKG_VERSION");
     // Outside a git checkout the image has no revision.

@@ -1,5 +1,6 @@
 //! The image, built and run by podman with no more rights than the manifests ask for.
 
+use std::path::Path;
 use std::process;
 
 use anyhow::{Context, Result, ensure};
@@ -10,12 +11,12 @@ use super::{CONFIG, metrics, traffic};
 use crate::project::Project;
 use crate::verbs;
 
-pub(super) fn check(project: &Project) -> Result<()> {
+pub(super) fn check(project: &Project, binary: &Path) -> Result<()> {
     let sh = &project.shell;
     // The namespace, the image and the container carry this name; nothing else is ever removed.
     let name = format!("protomask-xtask-{}", process::id());
     let image = Image { sh, tag: format!("localhost/{name}") };
-    verbs::image(project, &image.tag)?;
+    verbs::image_with(project, binary, &image.tag)?;
 
     let lab = Topology::new()?;
     let published = lab.router.publish(&name)?;

@@ -1,5 +1,6 @@
 //! The metrics endpoint, read by Prometheus.
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -54,23 +55,29 @@ pub(super) fn check(project: &Project, lab: &Topology) -> Result<()> {
     Ok(())
 }
 
-/// `promtool` reads the older text format only, in which a counter's family is named like its samples. (The server
-/// reads `OpenMetrics`.)
+/// `promtool` reads the older text format only, in which counters and infos are named like their samples, and an info is
+/// a gauge. (The server reads `OpenMetrics`.)
 fn as_prometheus_text(open_metrics: &str) -> String {
-    let counters: Vec<_> = open_metrics
+    let types: HashMap<_, _> = open_metrics
         .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .filter_map(|(name, kind)| match kind {
+            "counter" => Some((name, ("_total", "counter"))),
+            "info" => Some((name, ("_info", "gauge"))),
+            _ => None,
+        })
         .collect();
     let mut text = String::with_capacity(open_metrics.len());
     for line in open_metrics.lines() {
-        let mut words = line.splitn(4, ' ');
-        match (words.next(), words.next(), words.next(), words.next()) {
-            (Some("#"), Some(kind), Some(name), Some(rest)) if counters.contains(&name) => {
-                text.extend(["# ", kind, " ", name, "_total ", rest]);
+        let words: Vec<_> = line.splitn(4, ' ').collect();
+        match words[..] {
+            ["#", kind, name, rest] if types.contains_key(name) => {
+                let (suffix, old_type) = types[name];
+                let rest = if kind == "TYPE" { old_type } else { rest };
+                text.extend(["# ", kind, " ", name, suffix, " ", rest, "\n"]);
             }
-            _ => text.push_str(line),
+            _ => text.extend([line, "\n"]),
         }
-        text.push('\n');
     }
     text
 }
@@ -91,9 +98,19 @@ mod tests {
     use super::as_prometheus_text;
 
     #[test]
-    fn only_the_names_of_counter_families_change() {
-        let scrape = "# HELP a_b Lost: by cause.\n# TYPE a_b counter\na_b_total{c=\"d\"} 1\n# TYPE e gauge\ne 2\n# EOF\n";
-        let text = "# HELP a_b_total Lost: by cause.\n# TYPE a_b_total counter\na_b_total{c=\"d\"} 1\n# TYPE e gauge\ne 2\n# EOF\n";
-        assert_eq!(as_prometheus_text(scrape), text);
+    fn only_the_families_of_counters_and_infos_change() {
+        for (open_metrics, text) in [
+            ("# HELP a_b Lost: by cause.", "# HELP a_b_total Lost: by cause."),
+            ("# TYPE a_b counter", "# TYPE a_b_total counter"),
+            ("a_b_total{c=\"d\"} 1", "a_b_total{c=\"d\"} 1"),
+            ("# HELP build Version.", "# HELP build_info Version."),
+            ("# TYPE build info", "# TYPE build_info gauge"),
+            ("# TYPE e gauge", "# TYPE e gauge"),
+            ("# EOF", "# EOF"),
+        ] {
+            let scrape = format!("# TYPE a_b counter\n# TYPE build info\n{open_metrics}\n");
+            let last = as_prometheus_text(&scrape);
+            assert_eq!(last.lines().last(), Some(text));
+        }
     }
 }

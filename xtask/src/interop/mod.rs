@@ -41,7 +41,7 @@ pub(crate) fn interop(project: &Project) -> Result<()> {
     unit::check(project, &binary)?;
     manifests::check(project, &binary)?;
     unprivileged::check(project, &binary)?;
-    container::check(project)
+    container::check(project, &binary)
 }
 
 /// Asks until the answer is yes or [`PATIENCE`] is over; says which.
