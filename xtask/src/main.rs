@@ -6,6 +6,7 @@
 )]
 
 mod interop;
+mod ledger;
 mod packages;
 mod project;
 mod verbs;
@@ -33,6 +34,8 @@ enum Verb {
     Fmt,
     /// Check dependencies: duplicate versions, licences, sources
     Deny,
+    /// Check that every test named in the RFC ledger exists
+    Ledger,
     /// Lint everything, tests and all features included; a warning is an error
     Clippy,
     /// Build the documentation; a warning is an error
@@ -61,9 +64,10 @@ enum Verb {
 
 /// The steps of `ci`.
 type Step = (&'static str, fn(&Project) -> Result<()>);
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("fmt", verbs::fmt),
     ("deny", verbs::deny),
+    ("ledger", ledger::ledger),
     ("clippy", verbs::clippy),
     ("doc", verbs::doc),
     ("no-std", verbs::no_std),
@@ -87,6 +91,7 @@ fn run(verb: &Verb) -> Result<()> {
     match verb {
         Verb::Fmt => verbs::fmt(&project),
         Verb::Deny => verbs::deny(&project),
+        Verb::Ledger => ledger::ledger(&project),
         Verb::Clippy => verbs::clippy(&project),
         Verb::Doc => verbs::doc(&project),
         Verb::NoStd => verbs::no_std(&project),
