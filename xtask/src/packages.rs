@@ -10,7 +10,7 @@ struct Package {
     program: &'static str,
 }
 
-const PACKAGES: [Package; 8] = [
+const PACKAGES: [Package; 9] = [
     // The compiler's linker, and the static C library for the binary in the container image.
     Package { name: "gcc", program: "cc" },
     Package { name: "libc6-dev", program: "/usr/include/features.h" },
@@ -19,6 +19,7 @@ const PACKAGES: [Package; 8] = [
     Package { name: "nftables", program: "nft" },
     // interop: the unit file; the image (crun refuses hosts with mixed cgroups, runc does not); metrics; manifests.
     Package { name: "systemd", program: "systemd-analyze" },
+    Package { name: "strace", program: "strace" },
     Package { name: "podman", program: "podman" },
     Package { name: "runc", program: "runc" },
     Package { name: "prometheus", program: "promtool" },

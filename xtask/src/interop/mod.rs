@@ -3,6 +3,7 @@
 mod container;
 mod manifests;
 mod metrics;
+mod syscalls;
 mod traffic;
 mod unit;
 mod unprivileged;

@@ -10,11 +10,12 @@ use anyhow::{Context, Result, ensure};
 use netlab::Topology;
 use xshell::{Shell, cmd};
 
-use super::{CONFIG, traffic, wait_until};
+use super::{CONFIG, syscalls, traffic, wait_until};
 use crate::project::Project;
 
 /// In mount namespace of its own: a `/run` that anybody may execute from, a TUN device node with the mode that udev
-/// gives it, a read-only `/proc/sys`. Arguments: binary and configuration.
+/// gives it, a read-only `/proc/sys`; and a tracer that is not the daemon's parent. Arguments: binary, configuration, and
+/// where the trace goes.
 const SCRIPT: &str = r#"
 set -eu
 mount -t tmpfs -o mode=0755 tmpfs /run
@@ -25,7 +26,8 @@ mount -t tmpfs -o mode=0755 tmpfs /dev/net
 mknod -m 0666 /dev/net/tun c 10 200
 mount --bind /proc/sys /proc/sys
 mount -o remount,bind,ro /proc/sys
-exec setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs \
+exec strace --daemonize --follow-forks --quiet=all --signal=none --output="$3" \
+  setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs \
   --bounding-set=-all,+net_admin --inh-caps=-all,+net_admin --ambient-caps=-all,+net_admin \
   /run/daemon --config /run/protomask.toml
 "#;
@@ -34,14 +36,14 @@ pub(super) fn check(project: &Project, binary: &Path) -> Result<()> {
     let sh = &project.shell;
     let directory = project.scratch("unprivileged")?;
     let config = directory.join("protomask.toml");
-    let log = directory.join("log");
+    let (log, trace) = (directory.join("log"), directory.join("trace"));
     sh.write_file(&config, CONFIG)?;
     let lab = Topology::new()?;
     let child = lab
         .router
         .command("unshare")
         .args(["--mount", "--propagation", "private", "sh", "-c", SCRIPT, "sh"])
-        .args([binary, &config])
+        .args([binary, &config, &trace])
         .stdin(Stdio::null())
         .stdout(File::create(&log)?)
         .stderr(File::options().append(true).open(&log)?)
@@ -53,13 +55,14 @@ pub(super) fn check(project: &Project, binary: &Path) -> Result<()> {
         .and_then(|()| daemon.terminate())
         .and_then(|status| {
             ensure!(status.success(), "after SIGTERM: {status}");
-            traffic::nothing_left(&lab)
+            traffic::nothing_left(&lab)?;
+            syscalls::check(sh, &sh.read_file(&trace)?)
         });
     if outcome.is_err() {
         eprintln!("{}", sh.read_file(&log).unwrap_or_default());
     }
     outcome.context("the daemon with the unit's rights")?;
-    println!("interop: CAP_NET_ADMIN alone is enough, without root");
+    println!("interop: CAP_NET_ADMIN and the unit's system calls are enough, without root");
     Ok(())
 }
 
