@@ -39,7 +39,8 @@ reasons! {
     NoHeadroom => "no_headroom", None, None;
     /// Shorter than its header says.
     Truncated => "truncated", None, None;
-    /// A version, header length, total length or extension header that cannot be (RFC 791 §3.1, RFC 8200 §3, §4).
+    /// A version, header length, total length or extension header that cannot be (RFC 791 §3.1, RFC 8200 §3, §4), or a
+    /// fragment that cannot be part of any datagram (§4.5).
     MalformedHeader => "malformed_header", None, None;
     /// The IPv4 header's checksum is wrong (RFC 1812 §5.2.2).
     BadIpv4Checksum => "bad_ipv4_checksum", None, None;
@@ -81,7 +82,7 @@ reasons! {
     EmbeddedNotTranslatable => "embedded_not_translatable", None, None;
     /// The hop limit or time to live ran out (RFC 7915 §4.1, §5.1: the translator is a router).
     HopLimitExceeded => "hop_limit_exceeded", Some(Icmpv6Error::TimeExceeded), Some(Icmpv4Error::TimeExceeded);
-    /// Longer than an IPv4 packet can be.
+    /// Longer than an IPv4 packet can be, or a fragment of an IPv6 datagram that is.
     TooLong => "too_long", Some(Icmpv6Error::PacketTooBig { mtu: 65_555 }), None;
 }
 

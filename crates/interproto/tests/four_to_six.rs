@@ -132,6 +132,19 @@ fn a_tcp_or_icmp_checksum_that_comes_out_as_zero_is_sent_as_zero() {
     assert_eq!(received(&packet)[42..44], [0, 0]);
 }
 
+/// Only UDP means by zero that there is no checksum.
+#[test]
+fn a_tcp_or_icmp_checksum_that_arrives_as_zero_is_one_and_is_updated() {
+    let blank = tcp(IN4, 40_000, 443, &[0, 0]);
+    let packet = tcp_packet(IN4, &blank[16..18]);
+    assert_eq!(packet.payload[16..18], [0, 0]);
+    assert_eq!(received(&packet.bytes())[40..], tcp_packet(IN6, &blank[16..18]).payload);
+    let blank = echo_request(IN4, 7, &[0, 0]).payload;
+    let packet = echo_request(IN4, 7, &blank[2..4]);
+    assert_eq!(packet.payload[2..4], [0, 0]);
+    assert_eq!(received(&packet.bytes())[40..], echo_request(IN6, 7, &blank[2..4]).payload);
+}
+
 /// RFC 7915 §4.5: IPv6 does not know datagrams without a checksum.
 #[test]
 fn udp_without_a_checksum_gets_one_or_is_dropped_as_the_parameters_say() {

@@ -175,6 +175,19 @@ fn a_tcp_or_icmp_checksum_that_comes_out_as_zero_is_sent_as_zero() {
     assert_eq!(sent(&packet)[22..24], [0, 0]);
 }
 
+/// Only UDP means by zero that there is no checksum.
+#[test]
+fn a_tcp_or_icmp_checksum_that_arrives_as_zero_is_one_and_is_updated() {
+    let blank = tcp(OUT6, 40_000, 443, &[0, 0]);
+    let packet = tcp_packet(OUT6, &blank[16..18]);
+    assert_eq!(packet.payload[16..18], [0, 0]);
+    assert_eq!(sent(&packet.bytes())[20..], tcp_packet(OUT4, &blank[16..18]).payload);
+    let blank = echo_request(OUT6, 7, &[0, 0]).payload;
+    let packet = echo_request(OUT6, 7, &blank[2..4]);
+    assert_eq!(packet.payload[2..4], [0, 0]);
+    assert_eq!(sent(&packet.bytes())[20..], echo_request(OUT4, 7, &blank[2..4]).payload);
+}
+
 /// RFC 8200 §8.1.
 #[test]
 fn udp_without_a_checksum_is_dropped() {
