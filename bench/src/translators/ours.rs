@@ -1,0 +1,124 @@
+//! This router: the release build of the project around this folder.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use netlab::{HttpResponse, http_get};
+
+use super::{DEVICE, POOL, PREFIX, Translator, cargo, project};
+use crate::lab::{Lab, PATIENCE};
+use crate::process::{Process, run};
+
+pub(super) const NAME: &str = "this router";
+const BUILD_LIMIT: Duration = Duration::from_mins(15);
+/// Inside the router's namespace, where nobody else listens.
+const HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
+/// How often readiness is asked for.
+const PACE: Duration = Duration::from_millis(25);
+
+pub(super) struct Ours {
+    program: PathBuf,
+    version: String,
+}
+
+impl Ours {
+    /// Takes the program that is given, or builds it as it is delivered, and finds out what it is.
+    pub(super) fn prepare(given: Option<&Path>) -> Result<Self> {
+        let (program, origin) = match given {
+            Some(file) => {
+                (file.canonicalize().with_context(|| format!("no {}", file.display()))?, String::new())
+            }
+            None => (build()?, revision()),
+        };
+        let version = run(Command::new(&program).arg("--version"), PATIENCE)?.stdout.trim().to_owned();
+        Ok(Self { program, version: version + &origin })
+    }
+
+    fn arguments() -> [String; 8] {
+        let http = HTTP.to_string();
+        ["--pool-prefix", POOL, "--translation-prefix", PREFIX, "-i", DEVICE, "--prometheus", &http]
+            .map(str::to_owned)
+    }
+}
+
+fn build() -> Result<PathBuf> {
+    let project = project()?;
+    let target = project.join("target");
+    let mut build = cargo();
+    build.args(["build", "--release", "--locked", "--bin", "protomask", "--target-dir"]).arg(&target);
+    run(build.current_dir(project), BUILD_LIMIT).context("it cannot be built")?;
+    Ok(target.join("release/protomask"))
+}
+
+impl Translator for Ours {
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn configuration(&self) -> String {
+        format!("protomask {}", Self::arguments().join(" "))
+    }
+
+    fn start(&self, lab: &Lab) -> Result<Process> {
+        Process::start(lab.router().command(&self.program).args(Self::arguments()))
+    }
+
+    fn wait_until_ready(&self, lab: &Lab, process: &Process) -> Result<()> {
+        let start = Instant::now();
+        while !fetch(lab, "/readyz").is_ok_and(|answer| answer.status == 200) {
+            if process.has_ended(PACE) {
+                bail!("it ended: {}", process.output().last_line());
+            }
+            if start.elapsed() > PATIENCE {
+                bail!("not ready within {} s", PATIENCE.as_secs());
+            }
+        }
+        Ok(())
+    }
+
+    fn counters(&self, lab: &Lab) -> Result<Vec<(String, u64)>> {
+        Ok(drops(&fetch(lab, "/metrics")?.text()))
+    }
+}
+
+fn fetch(lab: &Lab, path: &str) -> netlab::Result<HttpResponse> {
+    http_get(lab.router(), HTTP, path, PATIENCE)
+}
+
+/// The counters of dropped packets that are not zero, by reason.
+fn drops(page: &str) -> Vec<(String, u64)> {
+    let counter = |line: &str| {
+        let (labels, value) = line.strip_prefix("protomask_dropped_packets_total{")?.rsplit_once("} ")?;
+        Some((labels.to_owned(), value.parse().ok()?))
+    };
+    page.lines().filter_map(counter).filter(|(_, count)| *count > 0).collect()
+}
+
+/// The commit, and whether files of the router differ from it; empty outside of a checkout.
+fn revision() -> String {
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        let folder = project().ok()?;
+        Some(run(git.arg("-C").arg(folder).args(arguments), PATIENCE).ok()?.stdout.trim().to_owned())
+    };
+    let Some(commit) = git(&["rev-parse", "--short", "HEAD"]) else { return String::new() };
+    let different = git(&["status", "--short", "--", "src", "crates", "Cargo.lock", "Cargo.toml"]);
+    let changes = if different.is_none_or(|files| files.is_empty()) { "" } else { ", with changes" };
+    format!(" ({commit}{changes})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_reasons_that_occurred_are_told() {
+        let page = "protomask_dropped_packets_total{reason=\"no_binding\",worker=\"0\"} 7\n\
+                    protomask_dropped_packets_total{reason=\"not_ip\",worker=\"0\"} 0\n\
+                    protomask_forwarded_packets_total{direction=\"6to4\"} 3\n";
+        assert_eq!(drops(page), [("reason=\"no_binding\",worker=\"0\"".to_owned(), 7)]);
+    }
+}
