@@ -22,6 +22,7 @@ use crate::actors::sessions::SessionsActor;
 use crate::actors::tun::{TunActor, WorkQueue};
 use crate::config::Settings;
 use crate::datapath::{Counters, Refusal, Rules};
+use crate::kernel::sysctl::Forwarding;
 use crate::plan::Plan;
 use crate::supervision::{Board, Slot};
 
@@ -121,10 +122,8 @@ pub struct KernelView {
     pub link_up: bool,
     /// Changes that were still needed after the last repair, and other daemons' routes in the way: one sentence each.
     pub problems: Vec<String>,
-    /// `net.ipv4.ip_forward`.
-    pub forwarding_v4: bool,
-    /// `net.ipv6.conf.all.forwarding`.
-    pub forwarding_v6: bool,
+    /// Whether the kernel forwards.
+    pub forwarding: Forwarding,
     /// The commands that turn forwarding on, where it is off.
     pub forwarding_commands: Vec<String>,
     /// Repairs so far: something of ours was gone and was put back.
@@ -201,7 +200,7 @@ impl Shared {
             problems.push(format!("the link {} is down", self.settings.interface));
         }
         problems.extend(kernel.problems.iter().cloned());
-        if !(kernel.forwarding_v4 && kernel.forwarding_v6) {
+        if !kernel.forwarding.is_on() {
             let commands = kernel.forwarding_commands.join(" && ");
             problems.push(format!("the kernel does not forward; run: {commands}"));
         }

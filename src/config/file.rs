@@ -212,7 +212,7 @@ impl<'t> Reader<'t> {
             let span = item.span();
             match item.into_inner() {
                 DeValue::Table(table) => {
-                    sections.push((span, Section { name: key, table, known: Vec::new() }))
+                    sections.push((span, Section { name: key, table, known: Vec::new() }));
                 }
                 _ => self.problem(span, format!("{key}: a table is expected; write [[{key}]]")),
             }

@@ -115,11 +115,11 @@ impl Router<'_> {
         match storage.get(packet.start).map(|first| first >> 4) {
             Some(6) => {
                 self.counters.received_v6.count(length);
-                self.from_v6(storage, packet, out)
+                self.six_to_four(storage, packet, out)
             }
             Some(4) => {
                 self.counters.received_v4.count(length);
-                self.from_v4(storage, packet, out)
+                self.four_to_six(storage, packet, out)
             }
             _ => self.drop(Refusal::NotIp.into()),
         }
@@ -144,7 +144,7 @@ impl Router<'_> {
         Verdict::Drop(reason)
     }
 
-    fn from_v6(
+    fn six_to_four(
         &mut self,
         storage: &mut [u8],
         packet: Range<usize>,
@@ -182,7 +182,7 @@ impl Router<'_> {
         self.drop(reason)
     }
 
-    fn from_v4(
+    fn four_to_six(
         &mut self,
         storage: &mut [u8],
         packet: Range<usize>,

@@ -119,7 +119,7 @@ impl fmt::Display for Key {
 }
 
 /// Whether this host forwards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Forwarding {
     /// `net.ipv4.ip_forward`.
     pub ipv4: bool,

@@ -7,3 +7,8 @@ use actix::Message;
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct Reconcile;
+
+/// The kernel's events will not come any more: the actor is to be replaced by one with a new socket.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct EventsEnded;

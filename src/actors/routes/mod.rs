@@ -9,12 +9,14 @@ mod reconcile;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, WrapFuture as _};
+use actix::{
+    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, WrapFuture as _,
+};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use slog::{Logger, debug, error, info, o};
 
-pub use messages::Reconcile;
+pub use messages::{EventsEnded, Reconcile};
 pub(crate) use reconcile::describe_allowed;
 
 use crate::shared::Shared;
@@ -76,7 +78,8 @@ impl Actor for RoutesActor {
                     // A full mailbox holds a request already.
                     let _ = own.try_send(Reconcile);
                 }
-                error!(log, "the kernel's events have ended; only periodic comparisons are left");
+                error!(log, "the kernel's events have ended");
+                let _ = own.send(EventsEnded).await;
             });
         }
         ctx.run_interval(COMPARE_EVERY, |actor, ctx| actor.reconcile(ctx, Duration::ZERO));
@@ -99,16 +102,36 @@ impl RoutesActor {
         let birth = self.birth.clone();
         let work = async move {
             actix_rt::time::sleep(after).await;
-            if birth.is_current() {
-                reconcile::reconcile(&handle, &shared, &birth, &log).await;
-            }
+            if birth.is_current() { reconcile::reconcile(&handle, &shared, &birth, &log).await } else { true }
         };
-        ctx.spawn(work.into_actor(self).map(|(), actor, ctx| {
+        ctx.spawn(work.into_actor(self).map(|could_read, actor, ctx| {
             actor.busy = false;
+            if !could_read {
+                actor.reopen();
+            }
             if std::mem::take(&mut actor.again) {
                 actor.reconcile(ctx, SETTLE);
             }
         }));
+    }
+}
+
+impl RoutesActor {
+    /// The socket for requests may be what is broken.
+    fn reopen(&mut self) {
+        match rtnl::Handle::open() {
+            Ok(handle) => self.handle = handle,
+            Err(error) => error!(self.log, "no netlink socket can be opened"; "because" => %error),
+        }
+    }
+}
+
+impl Handler<EventsEnded> for RoutesActor {
+    type Result = ();
+
+    fn handle(&mut self, _: EventsEnded, ctx: &mut Self::Context) {
+        self.birth.give_up("the kernel's events have ended".to_owned());
+        ctx.stop();
     }
 }
 

@@ -10,16 +10,18 @@ use crate::shared::{KernelView, Shared};
 use crate::supervision::Birth;
 
 /// Compares, repairs what is ours, and writes down what was seen. An incarnation that was held up meanwhile and replaced
-/// changes nothing more.
-pub(super) async fn reconcile(handle: &rtnl::Handle, shared: &Shared, birth: &Birth, log: &Logger) {
+/// changes nothing more. The answer is whether the kernel's state could be read.
+pub(super) async fn reconcile(handle: &rtnl::Handle, shared: &Shared, birth: &Birth, log: &Logger) -> bool {
     let before = shared.kernel.lock().clone();
     let mut view = KernelView { problems: Vec::new(), ..before.clone() };
-    match look(handle, shared, birth, log, &mut view).await {
+    let looked = look(handle, shared, birth, log, &mut view).await;
+    let could_read = looked.is_ok();
+    match looked {
         Ok(()) => view.seen = true,
         Err(error) => view.problems.push(format!("the kernel's state cannot be read: {error}")),
     }
     if !birth.is_current() {
-        return;
+        return true;
     }
     for problem in view.problems.iter().filter(|problem| !before.problems.contains(problem)) {
         warn!(log, "not as it should be"; "problem" => problem);
@@ -27,14 +29,11 @@ pub(super) async fn reconcile(handle: &rtnl::Handle, shared: &Shared, birth: &Bi
     for problem in before.problems.iter().filter(|problem| !view.problems.contains(problem)) {
         info!(log, "as it should be again"; "was" => problem);
     }
-    if before.seen
-        && view.forwarding_v4
-        && view.forwarding_v6
-        && !(before.forwarding_v4 && before.forwarding_v6)
-    {
+    if before.seen && view.forwarding.is_on() && !before.forwarding.is_on() {
         info!(log, "the kernel forwards now");
     }
     *shared.kernel.lock() = view;
+    could_read
 }
 
 async fn look(
@@ -73,8 +72,7 @@ async fn look(
     let sysctls = Sysctls::default();
     match sysctls.forwarding() {
         Ok(forwarding) => {
-            view.forwarding_v4 = forwarding.ipv4;
-            view.forwarding_v6 = forwarding.ipv6;
+            view.forwarding = forwarding;
             view.forwarding_commands = sysctls.commands_to_enable(&snapshot).unwrap_or_default();
         }
         Err(error) => view.problems.push(error.to_string()),
