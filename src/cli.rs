@@ -205,7 +205,7 @@ mod tests {
             ["203.0.113.0/24", "198.51.100.0/24"]
         );
         assert!(pools.iter().all(|pool| !pool.masquerade));
-        assert_eq!(settings.reservation_timeout, Duration::from_secs(7200));
+        assert_eq!(settings.reservation_timeout, Duration::from_hours(2));
         assert_eq!(settings.num_queues, 3);
         assert_eq!(settings.prometheus, Prometheus::At("127.0.0.1:8080".parse().unwrap()));
         assert_eq!(settings.interface, "nat0");

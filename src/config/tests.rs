@@ -64,7 +64,7 @@ fn every_key_is_read() {
             host: "2001:db8::10".parse().unwrap(),
             address: "203.0.113.10".parse().unwrap(),
         }],
-        reservation_timeout: Duration::from_secs(5400),
+        reservation_timeout: Duration::from_mins(90),
         address_rest: Duration::from_secs(5),
         max_leases_per_subnet: 7,
         num_queues: 3,
