@@ -1,19 +1,27 @@
 //! Links, addresses and routes, over a netlink socket opened inside the namespace.
 
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use futures::TryStreamExt as _;
 use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth};
+use netlink_packet_route::route::RouteType;
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use crate::{Error, Namespace, Result};
 
 /// How long the kernel may take to answer one netlink request; it answers in microseconds.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long the kernel may take to make an IPv6 address its own; it takes a millisecond, or several on a busy machine.
+const LOCAL_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often that is looked at.
+const LOCAL_PACE: Duration = Duration::from_millis(1);
 
 /// Joins two namespaces by a veth pair, both ends up, both with this MTU (bytes). No addresses yet.
 pub fn veth(a: &Namespace, name_a: &str, b: &Namespace, name_b: &str, mtu: u32) -> Result<()> {
@@ -77,8 +85,8 @@ impl Namespace {
         })
     }
 
-    /// Gives a link an address with its prefix length. An IPv6 address is usable at once: no duplicate address
-    /// detection (RFC 4862 section 5.4) is made.
+    /// Gives a link that is up an address with its prefix length. Afterwards it is usable at once: no duplicate address
+    /// detection (RFC 4862 section 5.4) is made, and the kernel takes packets for it.
     pub fn add_address(&self, link: &str, address: impl Into<IpNet>) -> Result<()> {
         let address = address.into();
         let index = self.index(link)?;
@@ -89,7 +97,12 @@ impl Namespace {
                 message.header.flags |= AddressHeaderFlags::Nodad;
                 message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
             }
-            request.execute().await
+            request.execute().await?;
+            if let IpAddr::V6(address) = address.addr() {
+                // On a link that is down the kernel never gets so far, and that is no error.
+                let _ = tokio::time::timeout(LOCAL_LIMIT, until_local(&handle, address)).await;
+            }
+            Ok(())
         })
     }
 
@@ -128,5 +141,19 @@ impl Namespace {
                 Err(_) => Err(Error::Timeout { action, limit: ANSWER_LIMIT }),
             }
         })?
+    }
+}
+
+/// Waits until packets to this address are taken in. The request that adds an address is answered before that: the local
+/// route is made by a kernel thread of its own, and until then a packet for the address is lost.
+async fn until_local(handle: &Handle, address: Ipv6Addr) {
+    let question = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(address, 128).build();
+    loop {
+        // "Unreachable" is an answer, too: not yet.
+        let answer = handle.route().get(question.clone()).execute().try_next().await;
+        if answer.is_ok_and(|route| route.is_some_and(|route| route.header.kind == RouteType::Local)) {
+            return;
+        }
+        tokio::time::sleep(LOCAL_PACE).await;
     }
 }

@@ -4,7 +4,8 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use netlab::{Namespace, Topology, TopologyOptions, kernel_tests_possible};
+use ipnet::Ipv6Net;
+use netlab::{Namespace, PingOptions, Topology, TopologyOptions, kernel_tests_possible, ping};
 
 fn bounded(socket: UdpSocket) -> UdpSocket {
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -25,6 +26,23 @@ fn a_datagram_from_the_client_reaches_the_router_at_once() {
     let mut buffer = [0; 16];
     let (length, from) = at_router.recv_from(&mut buffer).unwrap();
     assert_eq!((&buffer[..length], from.ip()), (&b"hello"[..], IpAddr::V6(Topology::CLIENT_V6)));
+}
+
+#[test]
+fn an_address_that_is_added_later_takes_packets_at_once() {
+    if !kernel_tests_possible() {
+        return;
+    }
+    let topology = Topology::new().unwrap();
+    for number in 0..50 {
+        let address = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, number);
+        let only = Ipv6Net::new_assert(address, 128);
+        topology.router.add_route(only, Some(Topology::CLIENT_V6.into()), "client0").unwrap();
+        topology.client().add_address("eth0", only).unwrap();
+        let options = PingOptions { timeout: Duration::from_secs(2), ..PingOptions::default() };
+        let outcome = ping(&topology.router, address, &options).unwrap();
+        assert!(outcome.is_reply(), "{address}: {outcome:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,208 @@
+//! From start to end, clean or not: what is set up, what is left, and what the next start makes of it.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests fail the test that calls them")]
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use common::router::HTTP;
+use common::{Lab, PATIENCE, PLAIN, Router, plain_and, through, well_known};
+use ipnet::{Ipv4Net, Ipv6Net};
+use netlab::{PingOptions, Server, Topology, http_get, ping, tcp_exchange, udp_exchange};
+use nix::sys::signal::Signal;
+
+const NET_OF_POOL: &str = "route 203.0.113.0/24";
+const NET_OF_PREFIX: &str = "route 64:ff9b:1::/96";
+
+/// A clean end is asked for within a second; the rest is for a machine that is busy with other tests.
+const CLEAN_END: Duration = Duration::from_secs(5);
+
+fn pings(lab: &Lab) -> bool {
+    ping(lab.client(), through(Topology::SERVER_V4), &PingOptions::default()).unwrap().is_reply()
+}
+
+fn device(lab: &Lab) -> u32 {
+    lab.snapshot().link_by_name("nat64").unwrap().index
+}
+
+#[test]
+fn a_clean_end_by_either_signal_is_quick_and_leaves_nothing_behind() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let lab = Lab::new();
+        let before = lab.holdings();
+        let router = Router::start(&lab, &plain_and(&["--masquerade"]));
+        assert_eq!(
+            lab.marks(),
+            ["link nat64", NET_OF_POOL, NET_OF_PREFIX, "table protomask_nat64"],
+            "what a router makes"
+        );
+        assert!(pings(&lab));
+        // A connection that says nothing must not hold up the end.
+        let idle = lab.router.run(|| TcpStream::connect(HTTP).unwrap());
+        let ended = router.end_by(signal);
+        println!("{signal}: ended after {:?}", ended.took);
+        assert_eq!(ended.code, Some(0), "{:?}", ended.log);
+        assert!(ended.took < CLEAN_END, "{signal}: {:?}", ended.took);
+        drop(idle);
+        assert_eq!(lab.marks(), [""; 0], "after {signal}");
+        assert_eq!(lab.records(), [""; 0]);
+        assert_eq!(lab.holdings(), before);
+    }
+}
+
+#[test]
+fn a_router_that_keeps_its_state_is_adopted_by_the_next_one() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let router = Router::start(&lab, &plain_and(&["--masquerade", "--on-exit", "keep"]));
+    let (made, marks) = (device(&lab), lab.marks());
+    assert!(pings(&lab));
+    router.end();
+    assert_eq!(lab.marks(), marks, "all of it stays");
+
+    // The next one wants other routes and no masquerade: what it does not want goes.
+    let prefix = ["--translation-prefix", "64:ff9b:1:1::/96", "--pool-prefix", "203.0.113.0/24"];
+    let router = Router::start(&lab, &prefix);
+    assert_eq!(device(&lab), made, "the same device, not a new one of the same name");
+    assert_eq!(lab.marks(), ["link nat64", NET_OF_POOL, "route 64:ff9b:1:1::/96"]);
+    router.end();
+    assert_eq!(lab.marks(), [""; 0], "it cleans up what it has adopted");
+}
+
+#[test]
+fn after_a_kill_the_next_router_adopts_the_device_and_goes_on() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let router = Router::start(&lab, &PLAIN);
+    let made = device(&lab);
+    assert!(pings(&lab));
+    router.kill();
+    assert_eq!(device(&lab), made, "the device outlives the process");
+    let router = Router::start(&lab, &PLAIN);
+    assert_eq!(device(&lab), made);
+    assert!(pings(&lab));
+    router.end();
+    assert_eq!(lab.marks(), [""; 0]);
+}
+
+#[test]
+fn a_connection_behind_masquerade_survives_a_kill_and_the_next_start() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let echo = Server::tcp_echo(&lab.server, (Topology::SERVER_V4, 7)).unwrap();
+    let flags = plain_and(&["--masquerade"]);
+    let router = Router::start(&lab, &flags);
+    let target = SocketAddr::from((through(Topology::SERVER_V4), 7));
+    let mut connection = lab.client().run(|| TcpStream::connect_timeout(&target, PATIENCE).unwrap());
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut say = |words: &[u8]| {
+        connection.write_all(words).unwrap();
+        let mut echoed = vec![0; words.len()];
+        connection.read_exact(&mut echoed).unwrap();
+        assert_eq!(echoed, words);
+    };
+    say(b"before");
+    assert_eq!(echo.peers()[0].ip(), IpAddr::V4(Topology::ROUTER_V4), "it is masqueraded");
+    router.kill();
+    assert!(lab.marks().contains(&"table protomask_nat64".to_owned()), "{:?}", lab.marks());
+    let router = Router::start(&lab, &flags);
+    say(b"after");
+    assert_eq!(echo.peers().len(), 1, "it was one connection");
+    router.end();
+}
+
+#[test]
+fn without_any_flag_connected_networks_reach_the_ipv4_internet_behind_the_routers_own_address() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let lab = Lab::new();
+    // An address that is global, as far as anybody in here can tell.
+    let global = std::net::Ipv4Addr::new(9, 9, 9, 9);
+    lab.server.add_address("eth0", Ipv4Net::new_assert(global, 32)).unwrap();
+    lab.router
+        .add_route(Ipv4Net::new_assert(global, 32), Some(Topology::SERVER_V4.into()), "server")
+        .unwrap();
+    let udp = Server::udp_echo(&lab.server, (global, 7)).unwrap();
+    let tcp = Server::tcp_echo(&lab.server, (global, 7)).unwrap();
+    // The harness names the address for metrics; it is the one without any flag.
+    let router = Router::start(&lab, &[]);
+    assert_eq!(
+        lab.marks(),
+        ["link nat64", "route 192.168.255.0/24", "route 64:ff9b::/96", "table protomask_nat64"]
+    );
+    let target = SocketAddr::from((well_known(global), 7));
+    assert_eq!(udp_exchange(lab.client(), None, target, b"hello", PATIENCE).unwrap(), b"hello");
+    assert_eq!(tcp_exchange(lab.client(), None, target, b"hello", PATIENCE).unwrap(), b"hello");
+    for peer in [udp.peers()[0], tcp.peers()[0]] {
+        assert_eq!(peer.ip(), IpAddr::V4(Topology::ROUTER_V4));
+    }
+    assert!(ping(lab.client(), well_known(global), &PingOptions::default()).unwrap().is_reply());
+
+    // A host that is not of a connected network is not served.
+    let stranger = "2001:db8:ffff::1".parse::<std::net::Ipv6Addr>().unwrap();
+    lab.client().add_address("eth0", Ipv6Net::new_assert(stranger, 128)).unwrap();
+    let back = Some(IpAddr::V6(Topology::CLIENT_V6));
+    lab.router.add_route(Ipv6Net::new_assert(stranger, 128), back, "client0").unwrap();
+    let options = PingOptions { source: Some(stranger.into()), ..PingOptions::default() };
+    let outcome = ping(lab.client(), well_known(global), &options).unwrap();
+    assert_eq!(common::icmp_error(&outcome), (1, 1), "{outcome:?}");
+    router.end();
+}
+
+#[test]
+fn cleanup_removes_what_a_killed_router_left_and_says_what() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let lab = Lab::with(&netlab::TopologyOptions { forwarding: false, ..netlab::TopologyOptions::default() });
+    let before = lab.holdings();
+    let router = Router::start(&lab, &plain_and(&["--masquerade", "--enable-forwarding"]));
+    assert_eq!(lab.records().len(), 1, "{:?}", lab.records());
+    assert!(pings(&lab));
+    router.kill();
+    assert_eq!(lab.marks().len(), 4);
+
+    let done = lab.run_to_end(&["cleanup"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    for part in
+        ["nat64", "203.0.113.0/24", "64:ff9b:1::/96", "protomask_nat64", "net.ipv4.ip_forward: 1 -> 0"]
+    {
+        assert!(done.stdout.contains(part), "{part:?} is missing in:\n{}", done.stdout);
+    }
+    assert_eq!(lab.marks(), [""; 0]);
+    assert_eq!(lab.records(), [""; 0]);
+    assert_eq!(lab.holdings(), before);
+    assert_eq!(lab.router.read_sysctl("net.ipv4.ip_forward").unwrap(), "0");
+    assert_eq!(lab.router.read_sysctl("net.ipv6.conf.all.forwarding").unwrap(), "0");
+
+    let again = lab.run_to_end(&["cleanup"]);
+    assert_eq!((again.code, again.stdout.trim()), (Some(0), "nothing of protomask was found"));
+}
+
+#[test]
+fn health_readiness_and_metrics_are_served_and_other_paths_are_not() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let router = Router::start(&lab, &PLAIN);
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(router.get(path).unwrap().status, 200, "{path}");
+    }
+    assert_eq!(router.get("/nothing").unwrap().status, 404);
+    // Loopback only: the world does not see it.
+    let outside = http_get(lab.client(), (Topology::ROUTER_V6, HTTP.port()).into(), "/metrics", PATIENCE);
+    assert_eq!(outside.unwrap_err().raw_os_error(), Some(libc::ECONNREFUSED));
+}
