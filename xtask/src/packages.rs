@@ -10,13 +10,15 @@ struct Package {
     program: &'static str,
 }
 
-const PACKAGES: [Package; 9] = [
+const PACKAGES: [Package; 10] = [
     // The compiler's linker, and the static C library for the binary in the container image.
     Package { name: "gcc", program: "cc" },
     Package { name: "libc6-dev", program: "/usr/include/features.h" },
     // Kernel tests look at the kernel's state with somebody else's eyes.
     Package { name: "iproute2", program: "ip" },
     Package { name: "nftables", program: "nft" },
+    // The validator of manifests comes from PyPI, into an environment of its own; python3 itself comes along.
+    Package { name: "python3-venv", program: "/usr/lib/python3.11/ensurepip/__init__.py" },
     // interop: the unit file; the image (crun refuses hosts with mixed cgroups, runc does not); metrics; manifests.
     Package { name: "systemd", program: "systemd-analyze" },
     Package { name: "strace", program: "strace" },
