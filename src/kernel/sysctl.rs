@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -191,9 +191,14 @@ pub struct Sysctls {
 }
 
 impl Default for Sysctls {
-    /// `/proc/sys`, which shows each thread the values of its own network namespace, and [`RECORD_DIR`].
+    /// `/proc/sys`, which shows each thread the values of its own network namespace, and below [`RECORD_DIR`] a directory
+    /// for that namespace: what one has recorded must not be restored in another that shares `/run`.
     fn default() -> Self {
-        Self::at("/proc/sys", RECORD_DIR)
+        let records = PathBuf::from(RECORD_DIR);
+        match fs::metadata("/proc/thread-self/ns/net") {
+            Ok(namespace) => Self::at("/proc/sys", records.join(format!("netns-{}", namespace.ino()))),
+            Err(_) => Self::at("/proc/sys", records),
+        }
     }
 }
 
@@ -225,7 +230,22 @@ impl Sysctls {
     pub fn enable(&self, interface: &str, snapshot: &Snapshot) -> Result<Changes, SysctlError> {
         let steps = self.steps_to_enable(snapshot)?;
         let mut changes = self.recorded(interface)?.unwrap_or_default();
-        if steps.is_empty() {
+        // What another router has turned on is ours to turn off as well: the last one of them does it.
+        for other in self.others(interface)? {
+            for change in other.changed {
+                if !changes.changed.iter().any(|known| known.key == change.key)
+                    && self.read_if_there(&change.key)?.as_ref() == Some(&change.new)
+                {
+                    changes.changed.push(change);
+                }
+            }
+            for kept in other.kept {
+                if !changes.kept.iter().any(|known| known.key == kept.key) {
+                    changes.kept.push(kept);
+                }
+            }
+        }
+        if steps.is_empty() && changes.changed.is_empty() {
             return Ok(changes);
         }
         for (key, value) in &steps {
@@ -247,12 +267,15 @@ impl Sysctls {
         Ok(changes)
     }
 
-    /// Restores what the record of this interface says, in reverse order, and removes the record. Idempotent: without a
-    /// record there is nothing to do.
+    /// Restores what the record of this interface says, in reverse order, and removes the record. What the record of another
+    /// router says as well stays until that one ends. Idempotent: without a record there is nothing to do.
     pub fn restore(&self, interface: &str) -> Result<Restored, SysctlError> {
         let Some(changes) = self.recorded(interface)? else { return Ok(Restored::default()) };
+        let others = self.others(interface)?;
+        let is_still_needed =
+            |key: &Key| others.iter().any(|other| other.changed.iter().any(|change| change.key == *key));
         let mut restored = Restored::default();
-        for change in changes.changed.iter().rev() {
+        for change in changes.changed.iter().rev().filter(|change| !is_still_needed(&change.key)) {
             match self.read_if_there(&change.key)? {
                 Some(found) if found == change.new => {
                     self.write(&change.key, &change.old)?;
@@ -268,7 +291,7 @@ impl Sysctls {
                 None => {}
             }
         }
-        for kept in &changes.kept {
+        for kept in changes.kept.iter().filter(|_| others.is_empty()) {
             if self.read_if_there(&kept.key)?.is_some_and(|found| found != kept.value) {
                 self.write(&kept.key, &kept.value)?;
             }
@@ -278,8 +301,21 @@ impl Sysctls {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(SysctlError::Record { path, source })
             }
-            _ => Ok(restored),
+            _ => {
+                // Goes with the last record in it; otherwise it stays.
+                let _ = fs::remove_dir(&self.records);
+                Ok(restored)
+            }
         }
+    }
+
+    /// The records of other routers in this network namespace.
+    fn others(&self, interface: &str) -> Result<Vec<Changes>, SysctlError> {
+        let mut others = Vec::new();
+        for other in self.records()?.iter().filter(|other| *other != interface) {
+            others.extend(self.recorded(other)?);
+        }
+        Ok(others)
     }
 
     /// The interfaces for which there is a record, sorted.

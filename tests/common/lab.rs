@@ -97,10 +97,13 @@ impl Lab {
 
     /// The names of the files below the laboratory's `/run/protomask`.
     pub(crate) fn records(&self) -> Vec<String> {
-        let Ok(entries) = std::fs::read_dir(self.run_directory().join("protomask")) else {
+        // One directory for each network namespace.
+        let Ok(namespaces) = std::fs::read_dir(self.run_directory().join("protomask")) else {
             return Vec::new();
         };
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        let directories = namespaces.map(|entry| entry.unwrap().path());
+        let files = directories.flat_map(|directory| std::fs::read_dir(directory).unwrap());
+        files.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 }
 

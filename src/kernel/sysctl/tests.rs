@@ -236,3 +236,18 @@ fn a_record_that_is_broken_or_leads_elsewhere_is_refused() {
     }
     assert_eq!(fake.get("../outside"), "1");
 }
+
+#[test]
+fn of_several_routers_the_last_one_to_end_restores() {
+    let fake = Fake::new("several");
+    let snapshot = snapshot(&["eth0"], &[]);
+    fake.sysctls.enable("nat64", &snapshot).unwrap();
+    // Nothing is left for the second one to do, but it relies on it.
+    fake.sysctls.enable("nat65", &snapshot).unwrap();
+    assert_eq!(fake.sysctls.records().unwrap(), ["nat64", "nat65"]);
+    assert_eq!(fake.sysctls.restore("nat64").unwrap(), Restored::default());
+    assert!(fake.sysctls.forwarding().unwrap().is_on());
+    assert_eq!(fake.sysctls.restore("nat65").unwrap().changed.len(), 2);
+    assert_eq!(fake.sysctls.forwarding().unwrap(), Forwarding { ipv4: false, ipv6: false });
+    assert!(fake.sysctls.records().unwrap().is_empty());
+}
