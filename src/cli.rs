@@ -46,7 +46,11 @@ pub enum Command {
         file: PathBuf,
     },
     /// Remove everything that protomask has left in the kernel: devices, routes, nftables tables, changed sysctls.
-    Cleanup,
+    Cleanup {
+        /// Do it even while a router runs, which loses its device by it.
+        #[arg(long)]
+        force: bool,
+    },
     /// Show the router at work between network namespaces of its own. Needs root, and leaves this host's network alone.
     Demo,
 }

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod datapath;
 pub mod demo;
+pub mod error;
 pub mod exit;
 pub mod kernel;
 pub mod logging;

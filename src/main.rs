@@ -5,6 +5,7 @@
     reason = "what a command says to the person who typed it"
 )]
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
     let exit = match cli.command {
         None => route(cli.flags),
         Some(Command::CheckConfig { file }) => check_config(&file),
-        Some(Command::Cleanup) => clean_up(),
+        Some(Command::Cleanup { force }) => clean_up(force),
         Some(Command::Demo) => demo::run(),
     };
     exit.into()
@@ -53,11 +54,16 @@ fn check_config(file: &Path) -> Exit {
         config::read(file).and_then(|(partial, problems)| Partial::default().over(partial).settle(problems));
     match settled {
         Ok(_) => {
-            println!("{}: nothing is wrong with it", file.display());
+            say(&format!("{}: nothing is wrong with it", file.display()));
             Exit::Done
         }
         Err(problems) => wrong(&problems),
     }
+}
+
+/// To standard output, which may be closed: that is no reason to fail.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 fn wrong(problems: &Problems) -> Exit {
@@ -65,7 +71,7 @@ fn wrong(problems: &Problems) -> Exit {
     Exit::Usage
 }
 
-fn clean_up() -> Exit {
+fn clean_up(force: bool) -> Exit {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -75,12 +81,18 @@ fn clean_up() -> Exit {
     };
     let report = runtime.block_on(async {
         let handle = rtnl::Handle::open()?;
-        Ok::<_, rtnl::Error>(kernel::cleanup::cleanup(&handle, &Sysctls::default()).await)
+        Ok::<_, rtnl::Error>(kernel::cleanup::cleanup(&handle, &Sysctls::default(), force).await)
     });
     match report {
         Ok(report) => {
-            println!("{report}");
-            if report.is_clean() { Exit::Done } else { Exit::Failed }
+            say(&report.to_string());
+            if report.is_clean() {
+                Exit::Done
+            } else if nix::unistd::geteuid().is_root() {
+                Exit::Failed
+            } else {
+                Exit::Privilege
+            }
         }
         Err(error) => {
             eprintln!("protomask: {error}");

@@ -9,7 +9,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rfc6052::NonGlobal;
 use rtnl::{Desired, DesiredLink, Snapshot};
 
-use crate::config::{AllowFrom, PoolSettings, Pools, Settings, built_in_denied};
+use crate::config::{
+    AllowFrom, DEFAULT_MAX_LEASES_PER_SUBNET, PoolSettings, Pools, Settings, built_in_denied,
+};
 use crate::datapath::Rules;
 use crate::kernel::LINK_ALIAS;
 use crate::kernel::masquerade::Masquerade;
@@ -39,8 +41,12 @@ impl Plan {
                 (vec![PoolSettings { net, masquerade: true }], true)
             }
         };
-        let spare =
-            pools.iter().find(|pool| pool.net.prefix_len() < 31).and_then(|pool| pool.net.hosts().next());
+        let is_static =
+            |address: &Ipv4Addr| settings.static_pairs.iter().any(|pair| pair.address == *address);
+        let spare = pools
+            .iter()
+            .find(|pool| pool.net.prefix_len() < 31)
+            .and_then(|pool| pool.net.hosts().find(|address| !is_static(address)));
         let router_address = settings.icmp_source_v4.or(spare).unwrap_or(DUMMY_V4);
         Ok(Self { pools, automatic, router_address })
     }
@@ -48,6 +54,20 @@ impl Plan {
     /// The networks of the pools.
     pub fn nets(&self) -> Vec<Ipv4Net> {
         self.pools.iter().map(|pool| pool.net).collect()
+    }
+
+    /// Every network that must be this router's alone: the pools, and static addresses outside them.
+    pub fn claimed(&self, settings: &Settings) -> Vec<Ipv4Net> {
+        let outside = settings.static_pairs.iter().map(|pair| pair.address);
+        let outside = outside.filter(|address| !self.pools.iter().any(|pool| pool.net.contains(address)));
+        self.nets().into_iter().chain(outside.map(Ipv4Net::from)).collect()
+    }
+
+    /// Leases that the hosts of one /64 may hold. A pool that the router chose for itself is for whoever is connected,
+    /// and often that is one /64.
+    pub fn max_leases_per_subnet(&self, settings: &Settings) -> u32 {
+        let default = if self.automatic { u32::MAX } else { DEFAULT_MAX_LEASES_PER_SUBNET };
+        settings.max_leases_per_subnet.unwrap_or(default)
     }
 
     /// The most leases that can exist: every address of every pool, and every static pair.
@@ -59,10 +79,7 @@ impl Plan {
     /// Link and routes as they are to be. No address on the device: the kernel needs none to forward.
     pub fn desired(&self, settings: &Settings) -> Desired {
         let mut routes: Vec<IpNet> = vec![IpNet::V6(settings.translation_prefix.into())];
-        routes.extend(self.nets().into_iter().map(IpNet::V4));
-        let outside = settings.static_pairs.iter().map(|pair| pair.address);
-        let outside = outside.filter(|address| !self.pools.iter().any(|pool| pool.net.contains(address)));
-        routes.extend(outside.map(|address| IpNet::V4(Ipv4Net::from(address))));
+        routes.extend(self.claimed(settings).into_iter().map(IpNet::V4));
         Desired {
             link: DesiredLink {
                 name: settings.interface.clone(),

@@ -8,6 +8,7 @@ use slog::{Logger, crit, info, warn};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Settings;
+use crate::error::chain;
 use crate::exit::Exit;
 use crate::shared::Shared;
 use crate::startup::set_up;
@@ -22,7 +23,19 @@ pub fn run(settings: Settings, log: &Logger, log_dropped: Arc<AtomicU64>) -> Exi
         crit!(log, "cannot start"; "because" => "no runtime can be made (out of threads or descriptors)");
         return Exit::Failed;
     };
+    raise_descriptor_limit(log);
     system.block_on(live(settings, log, log_dropped))
+}
+
+/// A worker needs six descriptors, and there may be 256 workers: what the hard limit allows is taken.
+fn raise_descriptor_limit(log: &Logger) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) }
+    });
+    if let Err(error) = raised {
+        warn!(log, "the limit of open descriptors cannot be raised"; "because" => %error);
+    }
 }
 
 async fn live(settings: Settings, log: &Logger, log_dropped: Arc<AtomicU64>) -> Exit {
@@ -37,7 +50,7 @@ async fn live(settings: Settings, log: &Logger, log_dropped: Arc<AtomicU64>) -> 
     let made = match set_up(settings, log, log_dropped).await {
         Ok(made) => made,
         Err(error) => {
-            crit!(log, "cannot start"; "because" => %error);
+            crit!(log, "cannot start"; "because" => chain(&error));
             return error.exit();
         }
     };
@@ -53,7 +66,8 @@ async fn live(settings: Settings, log: &Logger, log_dropped: Arc<AtomicU64>) -> 
         }
         // Device, routes and nftables table stay: the service manager starts the router again, which adopts them.
         Outcome::Escalated(reason) => {
-            crit!(log, "gave up"; "because" => reason);
+            crit!(log, "gave up"; "because" => reason,
+                "left" => "device, routes and nftables table, for the next start; `protomask cleanup` removes them");
             Exit::GaveUp
         }
     }

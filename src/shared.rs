@@ -122,6 +122,8 @@ pub struct KernelView {
     pub link_up: bool,
     /// Changes that were still needed after the last repair, and other daemons' routes in the way: one sentence each.
     pub problems: Vec<String>,
+    /// Firewall rules of others that may drop what is forwarded: known, and named in the log once.
+    pub firewall: Vec<String>,
     /// Whether the kernel forwards.
     pub forwarding: Forwarding,
     /// The commands that turn forwarding on, where it is off.

@@ -19,13 +19,14 @@ use slog::{Logger, debug, info, warn};
 use crate::actors::metrics::MetricsBlueprint;
 use crate::actors::pool::PoolBlueprint;
 use crate::actors::routes::{RoutesBlueprint, describe_allowed};
-use crate::actors::sessions::SessionsBlueprint;
+use crate::actors::sessions::{SessionsBlueprint, place_static_pairs};
 use crate::actors::tun::{TunBlueprint, WorkQueue};
 use crate::config::{DEFAULT_PROMETHEUS, OnExit, Prometheus, Settings};
+use crate::error::chain;
 use crate::exit::Exit;
 use crate::kernel::preflight::{self, Intent, NoDefaultPool, Problem};
 use crate::kernel::sysctl::{SysctlError, Sysctls};
-use crate::kernel::{LINK_ALIAS, firewall, masquerade};
+use crate::kernel::{LINK_ALIAS, masquerade};
 use crate::plan::Plan;
 use crate::shared::{Desk, PoolGauges, Shared};
 use crate::supervision::{Board, Child, Concern};
@@ -48,6 +49,9 @@ pub enum StartError {
     /// Forwarding cannot be turned on.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
+    /// A static pair cannot be placed.
+    #[error("{0}")]
+    StaticPair(String),
     /// The address for metrics cannot be had.
     #[error("cannot listen at {address} ({source}); choose another address with --prometheus, or off")]
     Listen {
@@ -80,7 +84,11 @@ impl StartError {
             Self::Device(easy_tun::Error::InUse { .. } | easy_tun::Error::NotOurKind { .. }) => {
                 Exit::InterfaceTaken
             }
-            Self::Device(_) | Self::Netlink(_) | Self::Sysctl(_) | Self::Listen { .. } => Exit::Failed,
+            Self::Device(_)
+            | Self::Netlink(_)
+            | Self::Sysctl(_)
+            | Self::StaticPair(_)
+            | Self::Listen { .. } => Exit::Failed,
         }
     }
 }
@@ -103,13 +111,12 @@ pub async fn set_up(
     let handle = rtnl::Handle::open()?;
     let snapshot = handle.snapshot().await?;
     let plan = Plan::settle(&settings, &snapshot)?;
-    let (pools, prefixes) = (plan.nets(), [Ipv6Net::from(settings.translation_prefix)]);
+    let (pools, prefixes) = (plan.claimed(&settings), [Ipv6Net::from(settings.translation_prefix)]);
     let intent = Intent { interface: &settings.interface, pools: &pools, prefixes: &prefixes };
     let problems = preflight::check(&intent, &snapshot);
     if !problems.is_empty() {
         return Err(StartError::InTheWay(problems));
     }
-    let metrics_listener = listen(settings.prometheus, log)?;
     let device = DeviceBuilder::new(&settings.interface)
         .mtu(settings.mtu)
         .queues(settings.num_queues)
@@ -117,10 +124,21 @@ pub async fn set_up(
         .build()?;
     let sysctls = Sysctls::default();
     let made = Made { device: &device, sysctls: &sysctls, handle: &handle, settings: &settings, log };
-    if let Err(error) = made.prepare(&plan, &snapshot).await {
-        made.take_back().await;
-        return Err(error);
-    }
+    let leases = LeaseTable::new(plan.capacity(&settings), settings.address_rest);
+    let prepared = async {
+        place_static_pairs(&leases, &settings.static_pairs).map_err(StartError::StaticPair)?;
+        // Behind the device: a second router of the same name is told about the name, not about the port.
+        let metrics_listener = listen(settings.prometheus, log)?;
+        made.prepare(&plan, &snapshot).await?;
+        Ok(metrics_listener)
+    };
+    let metrics_listener = match prepared.await {
+        Ok(listener) => listener,
+        Err(error) => {
+            made.take_back().await;
+            return Err(error);
+        }
+    };
     describe(&settings, &plan, &snapshot, metrics_listener.as_ref(), log);
 
     let queues = device.queues().iter().map(|queue| Arc::clone(queue) as Arc<dyn WorkQueue>);
@@ -128,7 +146,7 @@ pub async fn set_up(
     let shared = Shared {
         log: log.clone(),
         rules: ArcSwap::from_pointee(rules),
-        leases: LeaseTable::new(plan.capacity(&settings), settings.address_rest),
+        leases,
         device_index: device.index(),
         queues: queues.collect(),
         desks: (0..settings.num_queues).map(|_| Desk::default()).collect(),
@@ -200,7 +218,7 @@ impl SetUp {
                 made.take_back().await;
             }
             Err(error) => {
-                warn!(log, "what was made cannot be removed; run `protomask cleanup`"; "because" => %error);
+                warn!(log, "what was made cannot be removed; run `protomask cleanup`"; "because" => chain(&error));
             }
         }
     }
@@ -240,7 +258,7 @@ impl Made<'_> {
                     info!(log, "the nftables table of an earlier run was removed"; "table" => masquerade::table_name(interface));
                 }
                 Err(error) => {
-                    debug!(log, "nftables tables of earlier runs cannot be looked for"; "because" => %error);
+                    debug!(log, "nftables tables of earlier runs cannot be looked for"; "because" => chain(&error));
                 }
             }
         }
@@ -249,16 +267,9 @@ impl Made<'_> {
             for change in changes.changed {
                 info!(log, "sysctl changed"; "key" => %change.key, "old" => change.old, "new" => change.new);
             }
-        } else {
-            self.restore_sysctls();
-        }
-        match firewall::findings(interface) {
-            Ok(findings) => {
-                for finding in findings {
-                    warn!(log, "forwarded packets may be dropped by a firewall"; "finding" => %finding);
-                }
-            }
-            Err(error) => debug!(log, "firewall rules cannot be looked at"; "because" => %error),
+        } else if let Ok(Some(_)) = self.sysctls.recorded(interface) {
+            warn!(log, "an earlier run turned forwarding on and ended uncleanly; it stays on, and `protomask cleanup` \
+                restores what was before"; "interface" => interface);
         }
         Ok(())
     }
@@ -266,16 +277,18 @@ impl Made<'_> {
     /// Takes back what was made. Goes on after a failure, and names it.
     async fn take_back(&self) {
         let interface = &self.settings.interface;
-        self.restore_sysctls();
+        if self.settings.enable_forwarding {
+            self.restore_sysctls();
+        }
         if let Err(error) = masquerade::remove(interface) {
-            debug!(self.log, "no nftables table could be removed"; "because" => %error);
+            debug!(self.log, "no nftables table could be removed"; "because" => chain(&error));
         }
         match self.handle.remove_link(self.device.index()).await {
             Ok(()) => {
                 info!(self.log, "the device was removed, and its routes with it"; "interface" => interface);
             }
             Err(error) => warn!(self.log, "the device could not be removed; run `protomask cleanup`";
-                "interface" => interface, "because" => %error),
+                "interface" => interface, "because" => chain(&error)),
         }
     }
 
@@ -290,7 +303,7 @@ impl Made<'_> {
                 }
             }
             Err(error) => {
-                warn!(self.log, "sysctls could not be restored; run `protomask cleanup`"; "because" => %error);
+                warn!(self.log, "sysctls could not be restored; run `protomask cleanup`"; "because" => chain(&error));
             }
         }
     }

@@ -3,11 +3,12 @@
 
 mod common;
 
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::files::Files;
-use common::process::Finished;
+use common::process::{Finished, Process};
 use common::{Lab, PLAIN, Router, plain_and};
 use ipnet::{Ipv4Net, Ipv6Net};
 use netlab::Topology;
@@ -270,6 +271,31 @@ fn the_demonstration_works_and_leaves_nothing_behind() {
     }
     assert_eq!(lab.marks(), [""; 0]);
     assert_eq!(lab.holdings(), before);
+}
+
+#[test]
+fn a_demonstration_that_is_interrupted_takes_its_router_with_it() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    for signal in [Signal::SIGINT, Signal::SIGKILL] {
+        let lab = Lab::new();
+        let mut command = lab.protomask();
+        command.arg("demo").stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut demo = Process::spawn(command);
+        let stdout = demo.child().stdout.take().unwrap();
+        let lines = BufReader::new(stdout).lines().map(Result::unwrap);
+        let line = lines.into_iter().find(|line| line.contains("The router (process ")).unwrap();
+        let (_, rest) = line.split_once("(process ").unwrap();
+        let router = format!("/proc/{}/stat", rest.split_once(')').unwrap().0);
+        assert!(std::fs::read_to_string(&router).is_ok(), "{router}");
+        demo.signal(signal);
+        assert!(demo.end(common::PATIENCE).is_some(), "no end by {signal}");
+        common::eventually("its router ends", common::PATIENCE, || {
+            // Gone, or dead and not waited for yet by the machine's init.
+            std::fs::read_to_string(&router).map_or(true, |stat| stat.contains(") Z ")).then_some(())
+        });
+    }
 }
 
 #[test]

@@ -526,7 +526,7 @@ fn cleanup_removes_all_that_is_ours_and_nothing_else() {
         let handle = Handle::open().unwrap();
         let sysctls = records.sysctls();
         let before = handle.snapshot().await.unwrap();
-        assert_eq!(cleanup::cleanup(&handle, &sysctls).await, cleanup::Report::default());
+        assert_eq!(cleanup::cleanup(&handle, &sysctls, false).await, cleanup::Report::default());
 
         // What an unclean end leaves: two devices without a process, a stray route, two tables, changed sysctls.
         for name in ["nat64", "nat65"] {
@@ -558,7 +558,7 @@ fn cleanup_removes_all_that_is_ours_and_nothing_else() {
             }]
         );
 
-        let report = cleanup::cleanup(&handle, &sysctls).await;
+        let report = cleanup::cleanup(&handle, &sysctls, false).await;
         assert!(report.is_clean(), "{report}");
         let text = report.to_string();
         for part in [
@@ -595,6 +595,10 @@ fn cleanup_removes_all_that_is_ours_and_nothing_else() {
         );
         assert!(masquerade::list_ours().unwrap().is_empty());
         assert!(!sysctls.forwarding().unwrap().ipv4 && !sysctls.forwarding().unwrap().ipv6);
-        assert_eq!(cleanup::cleanup(&handle, &sysctls).await, cleanup::Report::default(), "idempotent");
+        assert_eq!(
+            cleanup::cleanup(&handle, &sysctls, false).await,
+            cleanup::Report::default(),
+            "idempotent"
+        );
     });
 }

@@ -36,14 +36,14 @@ pub const DEFAULT_ADDRESS_REST: Duration = Duration::from_mins(2);
 /// knows the real link, decides what fits and says so to the sender.
 pub const DEFAULT_MTU: u16 = 9216;
 
-/// Leases that the hosts of one /64 may hold at a time, where nothing is given.
+/// Leases that the hosts of one /64 may hold at a time in a given pool, where nothing else is said.
 pub const DEFAULT_MAX_LEASES_PER_SUBNET: u32 = 128;
 
 /// Where metrics are served unless told otherwise: on loopback.
 pub const DEFAULT_PROMETHEUS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 
-/// The shortest pool prefix: longer tables than those of a /8 are a mistake in writing.
-const SHORTEST_POOL: u8 = 8;
+/// The shortest pool prefix: a million addresses, whose leases a restarted `pool` reads in under a second.
+const SHORTEST_POOL: u8 = 12;
 
 /// Everything that a run is told. Every value is legal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,8 +60,9 @@ pub struct Settings {
     pub reservation_timeout: Duration,
     /// How long an address rests after a lease.
     pub address_rest: Duration,
-    /// Leases that the hosts of one /64 may hold at a time.
-    pub max_leases_per_subnet: u32,
+    /// Leases that the hosts of one /64 may hold at a time. Not given: [`DEFAULT_MAX_LEASES_PER_SUBNET`] of a given pool,
+    /// all of a pool that the router chose itself.
+    pub max_leases_per_subnet: Option<u32>,
     /// Queues of the device, and packet workers: 1 to 256.
     pub num_queues: usize,
     /// The device's MTU in bytes: 1280 to 65535.
@@ -149,9 +150,10 @@ pub enum Prometheus {
 /// How first packets of new hosts wait for a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HoldSettings {
-    /// Packets of one host: 0 (none wait) to 64.
+    /// Packets of one host: 0 (none wait) to 16.
     pub packets_per_host: usize,
-    /// Hosts at a time and worker: 1 to 65536.
+    /// Hosts at a time and worker: 1 to 4096. With the most packets of the default MTU each, that is 600 MB a worker; the
+    /// default is 9 MB.
     pub hosts: usize,
     /// How long a packet waits: at most a minute.
     pub timeout: Duration,

@@ -7,9 +7,9 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use rfc6052::Prefix;
 
 use super::{
-    AllowFrom, DEFAULT_ADDRESS_REST, DEFAULT_INTERFACE, DEFAULT_MAX_LEASES_PER_SUBNET, DEFAULT_MTU,
-    DEFAULT_RESERVATION_TIMEOUT, HoldSettings, LogSettings, OnExit, Placed, PoolSettings, Pools, Problem,
-    Problems, Prometheus, SHORTEST_POOL, Settings, StaticPair,
+    AllowFrom, DEFAULT_ADDRESS_REST, DEFAULT_INTERFACE, DEFAULT_MTU, DEFAULT_RESERVATION_TIMEOUT,
+    HoldSettings, LogSettings, OnExit, Placed, PoolSettings, Pools, Problem, Problems, Prometheus,
+    SHORTEST_POOL, Settings, StaticPair,
 };
 use crate::logging::{LogFormat, LogLevel};
 
@@ -84,6 +84,9 @@ impl Partial {
         let hold = HoldSettings::default();
         let pools = self.pools.map(|pools| check.pools(pools));
         check.static_pairs(&self.static_pairs, self.translation_prefix.as_ref());
+        check.translation_prefix(self.translation_prefix.as_ref());
+        check.icmp_sources(self.icmp_source_v4.as_ref(), self.icmp_source_v6.as_ref());
+        check.router_address(self.icmp_source_v4.as_ref(), pools.as_deref(), &self.static_pairs);
         let settings = Settings {
             interface: check.interface(self.interface),
             translation_prefix: self.translation_prefix.map_or(Prefix::WELL_KNOWN, |placed| placed.value),
@@ -109,12 +112,9 @@ impl Partial {
                 (Duration::ZERO, second * 86_400),
                 "address_rest",
             ),
-            max_leases_per_subnet: check.between(
-                self.max_leases_per_subnet,
-                DEFAULT_MAX_LEASES_PER_SUBNET,
-                (1, u32::MAX),
-                "max_leases_per_subnet",
-            ),
+            max_leases_per_subnet: self
+                .max_leases_per_subnet
+                .map(|most| check.between(Some(most), 1, (1, u32::MAX), "max_leases_per_subnet")),
             num_queues: check.between(
                 self.num_queues,
                 default_queues(),
@@ -134,10 +134,10 @@ impl Partial {
                 packets_per_host: check.between(
                     self.hold_packets_per_host,
                     hold.packets_per_host,
-                    (0, 64),
+                    (0, 16),
                     "hold.packets_per_host",
                 ),
-                hosts: check.between(self.hold_hosts, hold.hosts, (1, 65_536), "hold.hosts"),
+                hosts: check.between(self.hold_hosts, hold.hosts, (1, 4096), "hold.hosts"),
                 timeout: check.between(
                     self.hold_timeout,
                     hold.timeout,
@@ -236,6 +236,51 @@ impl Check<'_> {
             }
         }
         values(pools)
+    }
+
+    fn translation_prefix(&mut self, placed: Option<&Placed<Prefix>>) {
+        let Some(placed) = placed else { return };
+        let first = placed.value.address();
+        // ::/96 and ::ffff:0:0/96 are IPv4-compatible and IPv4-mapped addresses (RFC 4291 §2.5.5).
+        if first.segments()[..5] == [0; 5] || first.is_unicast_link_local() || first.is_multicast() {
+            let prefix = placed.value;
+            self.wrong(placed, format!("translation_prefix: {prefix} holds no addresses that can be routed"));
+        }
+    }
+
+    fn icmp_sources(&mut self, v4: Option<&Placed<Ipv4Addr>>, v6: Option<&Placed<Ipv6Addr>>) {
+        if let Some(placed) = v4
+            && super::built_in_denied().iter().any(|denied| denied.contains(&placed.value))
+        {
+            let address = placed.value;
+            self.wrong(placed, format!("icmp_source_v4: {address} cannot be the address of a router"));
+        }
+        if let Some(placed) = v6
+            && !fast_nat::is_eligible_host(placed.value)
+        {
+            let address = placed.value;
+            self.wrong(placed, format!("icmp_source_v6: {address} cannot be the address of a router"));
+        }
+    }
+
+    /// The router's own address is never leased.
+    fn router_address(
+        &mut self,
+        own: Option<&Placed<Ipv4Addr>>,
+        pools: Option<&[PoolSettings]>,
+        pairs: &[Placed<StaticPair>],
+    ) {
+        let Some(own) = own else { return };
+        let address = own.value;
+        if pairs.iter().any(|pair| pair.value.address == address) {
+            self.wrong(own, format!("icmp_source_v4: {address} is the address of a static pair"));
+        }
+        if pools.is_some_and(|pools| pools.iter().all(|pool| pool.net == Ipv4Net::from(address))) {
+            self.wrong(
+                own,
+                format!("icmp_source_v4: {address} is the only address of the pool; none is left"),
+            );
+        }
     }
 
     fn static_pairs(&mut self, pairs: &[Placed<StaticPair>], prefix: Option<&Placed<Prefix>>) {

@@ -66,7 +66,7 @@ fn every_key_is_read() {
         }],
         reservation_timeout: Duration::from_mins(90),
         address_rest: Duration::from_secs(5),
-        max_leases_per_subnet: 7,
+        max_leases_per_subnet: Some(7),
         num_queues: 3,
         mtu: 1600,
         allow_from: AllowFrom::Only(vec!["fc00::/7".parse().unwrap(), "2001:db8::/32".parse().unwrap()]),
@@ -157,5 +157,23 @@ proptest::proptest! {
     #[test]
     fn no_text_makes_the_reader_panic(text in "[\\PC\n\\[\\]=\"]{0,120}") {
         let _ = parse(&text);
+    }
+}
+
+#[test]
+fn addresses_that_no_router_can_have_or_lease_are_refused() {
+    for (text, expected) in [
+        ("translation_prefix = \"ff00::/96\"", "no addresses that can be routed"),
+        ("translation_prefix = \"::/96\"", "no addresses that can be routed"),
+        ("icmp_source_v4 = \"224.0.0.1\"", "cannot be the address of a router"),
+        ("icmp_source_v6 = \"ff02::1\"", "cannot be the address of a router"),
+        ("icmp_source_v4 = \"192.0.2.1\"\n[[pool]]\nprefix = \"192.0.2.1/32\"", "none is left"),
+        (
+            "icmp_source_v4 = \"192.0.2.1\"\n[[static]]\naddress = \"192.0.2.1\"\nhost = \"2001:db8::1\"",
+            "is the address of a static pair",
+        ),
+    ] {
+        let problems = parse(text).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].contains(expected), "{text}: {problems:?}");
     }
 }

@@ -4,7 +4,7 @@
 //! in, what to do out.
 //!
 //! Bounds: `hosts` hosts, `packets_per_host` packets each (256 x 4 by default), each no longer than the device's MTU:
-//! 1.5 MB per worker at an MTU of 1500. As many refused hosts are remembered, at 40 bytes each.
+//! 9.4 MB per worker at the default MTU of 9216. As many refused hosts are remembered, at 40 bytes each.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::Ipv6Addr;

@@ -67,7 +67,7 @@ refusals! {
     NonGlobal => "non_global", PROHIBITED, None;
     /// No address is free in the pool. New hosts only: those with a lease go on.
     PoolExhausted => "pool_exhausted", UNREACHABLE, None;
-    /// The sender's /64 already holds as many leases as it may.
+    /// The sender's /64 already holds as many leases as it may (`max_leases_per_subnet`).
     SubnetLimit => "subnet_limit", PROHIBITED, None;
     /// The lease table is at its bound.
     TableFull => "table_full", UNREACHABLE, None;

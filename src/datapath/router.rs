@@ -178,8 +178,9 @@ impl Router<'_> {
                 }
             }
         };
+        let verdict = self.drop(reason);
         self.answer_v6(&mut checked, reason, out);
-        self.drop(reason)
+        verdict
     }
 
     fn four_to_six(
@@ -210,8 +211,9 @@ impl Router<'_> {
                 interproto::Verdict::Drop(reason) => reason.into(),
             },
         };
+        let verdict = self.drop(reason);
         self.answer_v4(&mut checked, reason, out);
-        self.drop(reason)
+        verdict
     }
 
     /// IPv6 to IPv4: the host's lease becomes the source, the address inside the prefix the destination.

@@ -7,6 +7,7 @@ use rtnl::{Change, Desired, Snapshot, diff};
 use super::masquerade;
 use super::preflight;
 use super::sysctl::Sysctls;
+use crate::error::chain;
 
 /// What a clean-up did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -23,7 +24,7 @@ impl Report {
         self.failed.is_empty()
     }
 
-    fn note<T>(&mut self, what: &str, result: Result<T, impl std::error::Error>) -> Option<T> {
+    fn note<T>(&mut self, what: &str, result: Result<T, impl std::error::Error + 'static>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err(error) => {
@@ -49,25 +50,22 @@ impl fmt::Display for Report {
     }
 }
 
-/// An error with its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 /// Removes everything in this network namespace that carries our marks, whichever interface it was made for: TUN devices
 /// with our alias, routes with our protocol number and metric, nftables tables by their name, and the recorded sysctls.
 ///
-/// It goes on after a failure, and finds nothing the second time. A router that is running loses its device by it.
-pub async fn cleanup(handle: &rtnl::Handle, sysctls: &Sysctls) -> Report {
+/// It goes on after a failure, and finds nothing the second time. While a router runs nothing is done, unless `force` says
+/// so: it would lose its device.
+pub async fn cleanup(handle: &rtnl::Handle, sysctls: &Sysctls, force: bool) -> Report {
     let mut report = Report::default();
     if let Some(snapshot) = report.note("read links and routes", handle.snapshot().await) {
+        // A TUN device has a carrier while somebody holds a queue of it open.
+        let running = snapshot.links.iter().filter(|link| preflight::is_ours(link) && link.carrier);
+        report.failed.extend(running.filter(|_| !force).map(|link| {
+            format!("{} is in use by a router that runs; end that first, or give --force", link.name)
+        }));
+        if !report.is_clean() {
+            return report;
+        }
         // Routes first: with the device gone, the report could not name them.
         remove_routes(handle, &snapshot, &mut report).await;
         for link in snapshot.links.iter().filter(|link| preflight::is_ours(link)) {

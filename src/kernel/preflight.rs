@@ -65,8 +65,8 @@ pub enum Problem {
     },
     /// Packets to the pool, or to a part of it, would not come to us.
     #[error(
-        "the pool {pool} is already routed elsewhere: {destination} ({owner}); remove that route (`ip route delete {destination} {}`) or choose another --pool-prefix",
-        route_arguments(.owner)
+        "the pool {pool} is already routed elsewhere: {destination} ({owner}); {} or choose another --pool-prefix",
+        remedy(.owner, &format!("ip route delete {destination}"))
     )]
     PoolRouted {
         /// The pool.
@@ -100,8 +100,8 @@ pub enum Problem {
     },
     /// Another route has the translation prefix as its destination.
     #[error(
-        "the translation prefix {prefix} is already routed elsewhere ({owner}); remove that route (`ip -6 route delete {prefix} {}`), stop the program that owns it, or choose another --translation-prefix",
-        route_arguments(.owner)
+        "the translation prefix {prefix} is already routed elsewhere ({owner}); {}, or choose another --translation-prefix",
+        remedy(.owner, &format!("ip -6 route delete {prefix}"))
     )]
     PrefixRouted {
         /// The prefix.
@@ -113,6 +113,14 @@ pub enum Problem {
 
 fn alias_text(alias: Option<&String>) -> String {
     alias.map_or_else(String::new, |alias| format!(", alias {alias:?}"))
+}
+
+/// What to do about a route in the way.
+fn remedy(owner: &RouteOwner, delete: &str) -> String {
+    if owner.protocol_number == rtnl::ROUTE_PROTOCOL && owner.metric == rtnl::ROUTE_METRIC {
+        return "end the other protomask, or remove what an earlier one left: `protomask cleanup`".to_owned();
+    }
+    format!("stop the program that owns that route, or remove it (`{delete} {}`)", route_arguments(owner))
 }
 
 fn route_arguments(owner: &RouteOwner) -> String {

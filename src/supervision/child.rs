@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use actix::{Actor, AsyncContext as _, Context};
 use futures::FutureExt as _;
@@ -44,6 +44,8 @@ pub(super) struct Incarnation {
     /// Pulses of threads that the actor runs (packet workers): at most one per queue.
     pub(super) further_pulses: Mutex<Vec<(String, Arc<Pulse>)>>,
     last_words: Mutex<Option<String>>,
+    /// No successor could do better.
+    for_good: AtomicBool,
     /// The words of a panic in a task beside the actor.
     panic_beside: Mutex<Option<String>>,
     pub(super) stop: Notify,
@@ -65,6 +67,7 @@ impl Birth {
             pulse: Pulse::default(),
             further_pulses: Mutex::default(),
             last_words: Mutex::default(),
+            for_good: AtomicBool::new(false),
             panic_beside: Mutex::default(),
             stop: Notify::new(),
         }))
@@ -93,6 +96,18 @@ impl Birth {
     /// Says why the actor is about to stop itself; the exit then counts as failed, for this reason.
     pub fn give_up(&self, why: String) {
         self.0.last_words.lock().get_or_insert(why);
+    }
+
+    /// Like [`Self::give_up`], where no successor could do better: the process ends with this reason.
+    pub fn give_up_for_good(&self, why: String) {
+        self.0.for_good.store(true, Ordering::Release);
+        self.give_up(why);
+    }
+
+    /// Shows that a long piece of work goes on: for loops whose steps are short. actix hands over everything that is in
+    /// a mailbox in one go, which would else look like one message.
+    pub fn beat(&self) {
+        self.0.pulse.enter();
     }
 
     /// The fault points of this concern.
@@ -247,6 +262,7 @@ async fn run<A: Actor<Context = Context<A>>>(actor: A, slot: &Slot<A>, birth: &B
         return Exit::Panicked(panic);
     }
     match inner.last_words.lock().take() {
+        Some(why) if inner.for_good.load(Ordering::Acquire) => Exit::FailedForGood(why),
         Some(why) => Exit::Failed(why),
         None => Exit::Stopped,
     }

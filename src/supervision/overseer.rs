@@ -223,6 +223,9 @@ impl Overseer {
         let concern = supervised.child.lineage.concern;
         supervised.retire(generation);
         self.board.ended(concern, exit);
+        if let Exit::FailedForGood(_) = exit {
+            return Some(format!("{concern} {exit}"));
+        }
         let wait = match supervised.backoff.on_exit(&self.limits, ran_for, Instant::now()) {
             Decision::RestartAfter(wait) => wait,
             Decision::GiveUp(_) if !concern.is_essential() => self.limits.longest_delay,

@@ -52,6 +52,8 @@ pub enum Exit {
     Stopped,
     /// It gave up, saying why.
     Failed(String),
+    /// It gave up, saying why, and no successor could do better.
+    FailedForGood(String),
     /// It panicked, with this message.
     Panicked(String),
     /// It was busy with one thing for too long.
@@ -70,7 +72,7 @@ impl Exit {
     pub const fn kind(&self) -> usize {
         match self {
             Self::Stopped => 0,
-            Self::Failed(_) => 1,
+            Self::Failed(_) | Self::FailedForGood(_) => 1,
             Self::Panicked(_) => 2,
             Self::Hung(_) => 3,
             Self::CannotStart(_) => 4,
@@ -88,7 +90,7 @@ impl std::fmt::Display for Exit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Stopped => f.write_str("stopped unasked"),
-            Self::Failed(why) => write!(f, "failed: {why}"),
+            Self::Failed(why) | Self::FailedForGood(why) => write!(f, "failed: {why}"),
             Self::Panicked(why) => write!(f, "panicked: {why}"),
             Self::Hung(why) => write!(f, "hung: {why}"),
             Self::CannotStart(why) => write!(f, "cannot start: {why}"),

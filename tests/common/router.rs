@@ -154,6 +154,14 @@ impl Router {
         Ended { code: status.code(), took, log: self.log.records() }
     }
 
+    /// Waits for an end that it comes to by itself. The answer is the exit code.
+    pub(crate) fn end_of_itself(&mut self) -> Option<i32> {
+        let Some(status) = self.process.end(PATIENCE) else {
+            panic!("no end within {PATIENCE:?}:\n{}", self.log.text())
+        };
+        status.code()
+    }
+
     /// A clean end, as by a service manager.
     pub(crate) fn end(self) {
         let ended = self.end_by(Signal::SIGTERM);

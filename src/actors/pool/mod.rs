@@ -7,8 +7,9 @@ mod messages;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use actix::{Actor, Context, Handler};
+use actix::{Actor, AsyncContext as _, Context, Handler};
 use fast_nat::{Lease, LeasePool, PoolConfig};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
@@ -18,9 +19,13 @@ pub use messages::{AcquireLeases, ReleaseLeases};
 
 use crate::clock;
 use crate::datapath::Refusal;
+use crate::error::chain;
 use crate::shared::{LeaseAnswer, Shared};
 use crate::supervision::faults::Point;
 use crate::supervision::{Birth, Blueprint};
+
+/// How often the gauges of the pools are brought up to date without a reason.
+const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
 /// The actor.
 #[derive(Debug)]
@@ -48,10 +53,10 @@ impl Blueprint for PoolBlueprint {
             let config = PoolConfig {
                 pools: plan.nets(),
                 reserved,
-                max_leases_per_subnet: shared.settings.max_leases_per_subnet,
+                max_leases_per_subnet: plan.max_leases_per_subnet(&shared.settings),
                 rest: shared.settings.address_rest,
             };
-            let mut pool = LeasePool::new(&config).map_err(|error| error.to_string())?;
+            let mut pool = LeasePool::new(&config).map_err(|error| chain(&error))?;
             pool.rebuild(&shared.leases, clock::now());
             Ok(PoolActor { shared, birth, log, pool })
         }
@@ -62,9 +67,11 @@ impl Blueprint for PoolBlueprint {
 impl Actor for PoolActor {
     type Context = Context<Self>;
 
-    fn started(&mut self, _: &mut Self::Context) {
+    fn started(&mut self, ctx: &mut Self::Context) {
         self.birth.faults().at(Point::Started);
         self.publish();
+        // Addresses also become free by resting long enough, without a message.
+        ctx.run_interval(PUBLISH_EVERY, |actor, _| actor.publish());
         info!(self.log, "started"; "leases" => self.shared.leases.len());
     }
 
@@ -83,6 +90,7 @@ impl Handler<AcquireLeases> for PoolActor {
             if !self.birth.is_current() {
                 return;
             }
+            self.birth.beat();
             let known = self.shared.leases.peek_host(host).is_some();
             let result = match self.pool.grant(&self.shared.leases, host, now) {
                 Ok(lease) => {

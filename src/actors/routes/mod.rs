@@ -7,7 +7,7 @@ mod messages;
 mod reconcile;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, WrapFuture as _,
@@ -19,6 +19,8 @@ use slog::{Logger, debug, error, info, o};
 pub use messages::{EventsEnded, Reconcile};
 pub(crate) use reconcile::describe_allowed;
 
+use crate::error::chain;
+use crate::kernel::masquerade;
 use crate::shared::Shared;
 use crate::supervision::faults::Point;
 use crate::supervision::{Birth, Blueprint};
@@ -26,6 +28,12 @@ use crate::supervision::{Birth, Blueprint};
 /// How often the kernel's state is compared without a reason: it does not announce every loss (IPv4 routes that go with
 /// a link, for one).
 const COMPARE_EVERY: Duration = Duration::from_secs(10);
+
+/// How often the masquerade table is looked for: nothing announces its loss here, and packets leave un-NATed without it.
+const LOOK_FOR_MASQUERADE: Duration = Duration::from_secs(1);
+
+/// A comparison that takes long (a large routing table) is followed by a pause of so many times its length.
+const PAUSE_FACTOR: u32 = 10;
 
 /// Changes come in bunches: this long after the first one, all are looked at together.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -55,9 +63,9 @@ impl Blueprint for RoutesBlueprint {
         let shared = Arc::clone(&self.0);
         async move {
             let log = shared.log.new(o!("concern" => "routes", "generation" => birth.generation()));
-            let handle = rtnl::Handle::open().map_err(|error| error.to_string())?;
+            let handle = rtnl::Handle::open().map_err(|error| chain(&error))?;
             // Watched before the first comparison, so that nothing is missed between the two.
-            let watcher = Some(rtnl::Watcher::open().map_err(|error| error.to_string())?);
+            let watcher = Some(rtnl::Watcher::open().map_err(|error| chain(&error))?);
             Ok(RoutesActor { shared, birth, log, handle, watcher, busy: false, again: false })
         }
         .boxed_local()
@@ -82,6 +90,12 @@ impl Actor for RoutesActor {
                 let _ = own.send(EventsEnded).await;
             });
         }
+        ctx.run_interval(LOOK_FOR_MASQUERADE, |actor, ctx| {
+            let wanted = actor.shared.plan.masquerade(&actor.shared.settings);
+            if wanted.is_some_and(|wanted| !matches!(masquerade::is_installed(&wanted), Ok(true))) {
+                actor.reconcile(ctx, Duration::ZERO);
+            }
+        });
         ctx.run_interval(COMPARE_EVERY, |actor, ctx| actor.reconcile(ctx, Duration::ZERO));
         self.reconcile(ctx, Duration::ZERO);
         info!(self.log, "started");
@@ -102,15 +116,18 @@ impl RoutesActor {
         let birth = self.birth.clone();
         let work = async move {
             actix_rt::time::sleep(after).await;
-            if birth.is_current() { reconcile::reconcile(&handle, &shared, &birth, &log).await } else { true }
+            let start = Instant::now();
+            let could_read =
+                !birth.is_current() || reconcile::reconcile(&handle, &shared, &birth, &log).await;
+            (could_read, start.elapsed())
         };
-        ctx.spawn(work.into_actor(self).map(|could_read, actor, ctx| {
+        ctx.spawn(work.into_actor(self).map(|(could_read, took), actor, ctx| {
             actor.busy = false;
             if !could_read {
                 actor.reopen();
             }
             if std::mem::take(&mut actor.again) {
-                actor.reconcile(ctx, SETTLE);
+                actor.reconcile(ctx, SETTLE.max(took * PAUSE_FACTOR));
             }
         }));
     }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use slog::{Logger, info, warn};
 
-use crate::kernel::masquerade;
+use crate::error::chain;
+use crate::kernel::preflight::{self, Intent};
 use crate::kernel::sysctl::Sysctls;
+use crate::kernel::{firewall, masquerade};
 use crate::shared::{KernelView, Shared};
 use crate::supervision::Birth;
 
@@ -18,7 +20,7 @@ pub(super) async fn reconcile(handle: &rtnl::Handle, shared: &Shared, birth: &Bi
     let could_read = looked.is_ok();
     match looked {
         Ok(()) => view.seen = true,
-        Err(error) => view.problems.push(format!("the kernel's state cannot be read: {error}")),
+        Err(error) => view.problems.push(format!("the kernel's state cannot be read: {}", chain(&error))),
     }
     if !birth.is_current() {
         return true;
@@ -43,6 +45,8 @@ async fn look(
     log: &Logger,
     view: &mut KernelView,
 ) -> Result<(), rtnl::Error> {
+    // Before link and routes: a flow whose first packet left without it would stay so, since conntrack remembers.
+    keep_masquerade(shared, log, view);
     let desired = shared.plan.desired(&shared.settings);
     let mut snapshot = handle.snapshot().await?;
     let plan = rtnl::diff(&desired, &snapshot);
@@ -56,7 +60,9 @@ async fn look(
                     "repair" => view.seen);
                 view.repairs += u64::from(view.seen);
             }
-            Err(error) => view.problems.push(format!("{change} failed: {error}")),
+            Err(error) => {
+                view.problems.push(format!("{change} ({}) failed: {}", desired.link.name, chain(&error)));
+            }
         }
     }
     view.problems.extend(plan.conflicts.iter().map(ToString::to_string));
@@ -67,7 +73,14 @@ async fn look(
         return Ok(());
     }
     view.link_up = snapshot.link_by_name(&desired.link.name).is_some_and(|link| link.up);
-    keep_masquerade(shared, log, view);
+    if plan.conflicts.is_empty() {
+        // What would have kept the router from starting keeps it from being ready.
+        let (nets, prefixes) =
+            (shared.plan.claimed(&shared.settings), [shared.settings.translation_prefix.into()]);
+        let intent = Intent { interface: &shared.settings.interface, pools: &nets, prefixes: &prefixes };
+        view.problems.extend(preflight::check(&intent, &snapshot).iter().map(ToString::to_string));
+    }
+    look_at_firewall(shared, log, view);
 
     let sysctls = Sysctls::default();
     match sysctls.forwarding() {
@@ -75,7 +88,7 @@ async fn look(
             view.forwarding = forwarding;
             view.forwarding_commands = sysctls.commands_to_enable(&snapshot).unwrap_or_default();
         }
-        Err(error) => view.problems.push(error.to_string()),
+        Err(error) => view.problems.push(chain(&error)),
     }
     let rules = shared.plan.rules(&shared.settings, &snapshot);
     if rules != **shared.rules.load() {
@@ -95,12 +108,26 @@ fn keep_masquerade(shared: &Shared, log: &Logger, view: &mut KernelView) {
             let table = masquerade::table_name(&wanted.interface);
             info!(log, "changed in the kernel"; "change" => format!("install the nftables table ip {table}"), "repair" => view.seen);
             view.repairs += u64::from(view.seen);
+            if view.seen {
+                warn!(log, "flows that began while the masquerade table was gone may have to be started again");
+            }
         }
         Ok(())
     });
     if let Err(error) = kept {
-        view.problems.push(error.to_string());
+        view.problems.push(chain(&error));
     }
+}
+
+/// Names the firewall rules of others that may drop what is forwarded, when they appear. That is no reason not to be
+/// ready: an earlier rule, which is not looked into, may accept it.
+fn look_at_firewall(shared: &Shared, log: &Logger, view: &mut KernelView) {
+    let Ok(findings) = firewall::findings(&shared.settings.interface) else { return };
+    let findings: Vec<_> = findings.iter().map(ToString::to_string).collect();
+    for finding in findings.iter().filter(|finding| !view.firewall.contains(finding)) {
+        warn!(log, "forwarded packets may be dropped by a firewall"; "finding" => finding);
+    }
+    view.firewall = findings;
 }
 
 /// Who may use the router, for the log.

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext as _, Context, Handler, MessageResult};
-use fast_nat::{Lease, LeaseKind};
+use fast_nat::{InsertError, Lease, LeaseKind, LeaseTable};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use slog::{Logger, info, o, warn};
@@ -19,6 +19,7 @@ pub use messages::{DropLease, ListLeases};
 
 use crate::actors::pool::ReleaseLeases;
 use crate::clock;
+use crate::config::StaticPair;
 use crate::shared::Shared;
 use crate::supervision::faults::Point;
 use crate::supervision::{Birth, Blueprint};
@@ -52,18 +53,33 @@ impl Blueprint for SessionsBlueprint {
         let shared = Arc::clone(&self.0);
         async move {
             let log = shared.log.new(o!("concern" => "sessions", "generation" => birth.generation()));
-            for pair in &shared.settings.static_pairs {
-                shared
-                    .leases
-                    .insert(pair.host, pair.address, LeaseKind::Static, clock::now())
-                    .map_err(|error| format!("the static pair {} = {}: {error}", pair.address, pair.host))?;
-            }
+            place_static_pairs(&shared.leases, &shared.settings.static_pairs)?;
             // What ended while word of it was lost with the last incarnation.
             let unreleased = shared.leases.ended().into_iter().map(|ended| ended.lease).collect();
             Ok(SessionsActor { shared, birth, log, unreleased })
         }
         .boxed_local()
     }
+}
+
+/// Puts the static pairs into the table. Done before any packet is looked at, and once more by each incarnation; a lease
+/// that stands in the way of one ends.
+pub(crate) fn place_static_pairs(leases: &LeaseTable, pairs: &[StaticPair]) -> Result<(), String> {
+    for StaticPair { host, address } in pairs.iter().copied() {
+        let now = clock::now();
+        let insert = || leases.insert(host, address, LeaseKind::Static, now);
+        let placed = match insert() {
+            Err(InsertError::HostHasLease(lease) | InsertError::AddressTaken(lease))
+                if lease.kind == LeaseKind::Dynamic =>
+            {
+                leases.remove(lease.address, now);
+                insert()
+            }
+            other => other,
+        };
+        placed.map_err(|error| format!("the static pair {address} = {host} cannot be placed: {error}"))?;
+    }
+    Ok(())
 }
 
 impl Actor for SessionsActor {
@@ -87,6 +103,7 @@ impl SessionsActor {
             if !self.birth.is_current() {
                 return;
             }
+            self.birth.beat();
             let (expired, more) =
                 self.shared.leases.expire(now, self.shared.settings.reservation_timeout, BUDGET);
             self.shared.lease_counters.expired.fetch_add(expired.len() as u64, Ordering::Relaxed);

@@ -12,4 +12,6 @@ pub struct WorkerEnded {
     pub worker: usize,
     /// Why.
     pub why: String,
+    /// The device was deleted: no worker can ever read it again.
+    pub device_is_gone: bool,
 }

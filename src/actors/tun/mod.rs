@@ -105,7 +105,12 @@ impl Handler<WorkerEnded> for TunActor {
     fn handle(&mut self, message: WorkerEnded, ctx: &mut Self::Context) {
         if message.generation == self.birth.generation() {
             error!(self.log, "a worker ended"; "worker" => message.worker, "reason" => &message.why);
-            self.birth.give_up(format!("worker {}: {}", message.worker, message.why));
+            if message.device_is_gone {
+                let interface = &self.shared.settings.interface;
+                self.birth.give_up_for_good(format!("the device {interface} was deleted by somebody else"));
+            } else {
+                self.birth.give_up(format!("worker {}: {}", message.worker, message.why));
+            }
             ctx.stop();
         }
     }

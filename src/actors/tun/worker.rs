@@ -89,18 +89,25 @@ impl<H: OpenQueue + std::fmt::Debug> WorkQueue for H {
 
 /// Starts the worker's thread.
 pub(super) fn spawn(seat: Arc<Seat>) -> io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     std::thread::Builder::new().name(format!("worker-{}", seat.index)).spawn(move || {
-        let work = AssertUnwindSafe(|| runtime.block_on(seat.shared.queues[seat.index].work(&seat)));
+        let work = AssertUnwindSafe(|| -> io::Result<()> {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+            runtime.block_on(seat.shared.queues[seat.index].work(&seat))
+        });
+        let mut device_is_gone = false;
         let why = match std::panic::catch_unwind(work) {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(error)) => {
+                device_is_gone = error.raw_os_error() == Some(libc::EBADFD);
+                error.to_string()
+            }
             Err(panic) => format!("panicked: {}", panic_text(panic.as_ref())),
         };
         seat.pulse.leave();
         let generation = seat.birth.generation();
+        let ended = WorkerEnded { generation, worker: seat.index, why, device_is_gone };
         // If `tun` cannot be told just now, its roll call finds out.
-        let _ = seat.shared.directory.tun.try_send(WorkerEnded { generation, worker: seat.index, why });
+        let _ = seat.shared.directory.tun.try_send(ended);
     })
 }
 
@@ -289,13 +296,17 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
         if self.ask.is_empty() {
             return;
         }
-        let hosts = std::mem::replace(&mut self.ask, Vec::with_capacity(BATCH));
-        self.seat.desk().counters.lease_requests.add(hosts.len() as u64);
-        let message = AcquireLeases { worker: self.seat.index, hosts };
-        if let Err(unavailable) = self.seat.shared.directory.pool.try_send(message) {
-            // The packets wait, and the hold asks again.
-            warn!(self.log, "pool cannot be asked for leases just now"; "because" => %unavailable);
+        self.seat.desk().counters.lease_requests.add(self.ask.len() as u64);
+        // Hosts that are asked for again may be many at a time.
+        for hosts in self.ask.chunks(BATCH) {
+            let message = AcquireLeases { worker: self.seat.index, hosts: hosts.to_vec() };
+            if let Err(unavailable) = self.seat.shared.directory.pool.try_send(message) {
+                // The packets wait, and the hold asks again.
+                warn!(self.log, "pool cannot be asked for leases just now"; "because" => %unavailable);
+                break;
+            }
         }
+        self.ask.clear();
     }
 }
 
