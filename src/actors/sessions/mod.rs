@@ -163,3 +163,45 @@ impl Handler<DropLease> for SessionsActor {
 }
 
 crate::accepts_faults!(SessionsActor);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+    const OTHER: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
+    const ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(203, 0, 113, 10);
+    const ELSEWHERE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(203, 0, 113, 11);
+
+    fn place(leases: &LeaseTable) -> Result<(), String> {
+        place_static_pairs(leases, &[StaticPair { host: HOST, address: ADDRESS }])
+    }
+
+    #[test]
+    fn a_static_pair_ends_the_lease_that_stands_in_its_way_and_may_be_placed_again() {
+        let leases = LeaseTable::new(8, Duration::from_secs(1));
+        leases.insert(HOST, ELSEWHERE, LeaseKind::Dynamic, clock::now()).unwrap();
+        place(&leases).unwrap();
+        place(&leases).unwrap();
+        let lease = leases.peek_host(HOST).unwrap();
+        assert_eq!((lease.address, lease.kind), (ADDRESS, LeaseKind::Static));
+        assert_eq!(leases.by_address(ELSEWHERE), None);
+    }
+
+    #[test]
+    fn a_static_pair_takes_its_address_from_a_host_that_leased_it() {
+        let leases = LeaseTable::new(8, Duration::from_secs(1));
+        leases.insert(OTHER, ADDRESS, LeaseKind::Dynamic, clock::now()).unwrap();
+        place(&leases).unwrap();
+        assert_eq!(leases.by_address(ADDRESS).unwrap().host, HOST);
+        assert_eq!(leases.peek_host(OTHER), None);
+    }
+
+    #[test]
+    fn two_static_pairs_of_one_address_are_refused_by_name() {
+        let leases = LeaseTable::new(8, Duration::from_secs(1));
+        leases.insert(OTHER, ADDRESS, LeaseKind::Static, clock::now()).unwrap();
+        let error = place(&leases).unwrap_err();
+        assert!(error.contains("203.0.113.10") && error.contains("2001:db8::2"), "{error}");
+    }
+}
