@@ -4,15 +4,15 @@ use core::net::Ipv4Addr;
 use core::ops::Range;
 
 use super::{
-    DESTINATION_OPTIONS, FRAGMENT_HEADER, HOP_BY_HOP, ICMPV4, ICMPV6, Parsed, Part, ROUTING, Transport,
-    Upper, What, protocol, transport,
+    DESTINATION_OPTIONS, FRAGMENT_HEADER, HOP_BY_HOP, ICMPV4, ICMPV6, Parsed, Part, ROUTING, Transport, What,
+    icmp, protocol, transport,
 };
 use crate::DropReason;
-use crate::bytes::{array_at, u8_at, u16_at};
+use crate::Tuple;
+use crate::bytes::{array_at, u8_at};
 use crate::checksum::Sum;
-use crate::headers::{Fragment, ICMP, IPV4};
+use crate::headers::{Fragment, IPV4};
 use crate::icmp::v4;
-use crate::{Ports, Tuple};
 
 /// Options (RFC 791 §3.1): end of list, no operation, and the two source routes.
 const END: u8 = 0;
@@ -22,6 +22,10 @@ const STRICT_SOURCE_ROUTE: u8 = 137;
 
 /// The longest datagram (RFC 791 §3.1), in bytes.
 const LONGEST: usize = 65_535;
+
+/// How ICMP is told apart here.
+const KINDS: icmp::Kinds =
+    icmp::Kinds { echo_request: v4::ECHO_REQUEST, echo_reply: v4::ECHO_REPLY, is_error: v4::is_error };
 
 /// Reads the packet at `range` of `storage`.
 pub(crate) fn parse(storage: &[u8], range: Range<usize>, what: What) -> Result<Parsed<Ipv4Addr>, DropReason> {
@@ -74,7 +78,7 @@ pub(crate) fn parse(storage: &[u8], range: Range<usize>, what: What) -> Result<P
             return Err(DropReason::ForbiddenProtocol);
         }
         ICMPV4 if part != Part::Whole => return Err(DropReason::FragmentedIcmp),
-        ICMPV4 => icmp(upper_bytes, what)?,
+        ICMPV4 => icmp::read(upper_bytes, what, &KINDS)?,
         other => transport::read(other, upper_bytes, part, what)?,
     };
     let source = Ipv4Addr::new(header[12], header[13], header[14], header[15]);
@@ -123,26 +127,4 @@ fn options(options: &[u8]) -> Result<Option<DropReason>, DropReason> {
         }
     }
     Ok(refusal)
-}
-
-fn icmp(bytes: &[u8], what: What) -> Result<Transport, DropReason> {
-    let malformed = match what {
-        What::Packet => DropReason::MalformedTransport,
-        What::Quote => DropReason::EmbeddedMalformed,
-    };
-    let (Some(kind), Some(identifier)) = (u8_at(bytes, 0), u16_at(bytes, 4)) else { return Err(malformed) };
-    if bytes.len() < ICMP {
-        return Err(malformed);
-    }
-    match (kind, what) {
-        (v4::ECHO_REQUEST | v4::ECHO_REPLY, _) => Ok(Transport {
-            upper: Upper::Echo { reply: kind == v4::ECHO_REPLY },
-            ports: Ports::Identifier(identifier),
-        }),
-        (_, What::Quote) => Err(DropReason::EmbeddedNotTranslatable),
-        (kind, What::Packet) if v4::is_error(kind) => {
-            Ok(Transport { upper: Upper::Error, ports: Ports::None })
-        }
-        _ => Err(DropReason::IcmpNotTranslatable),
-    }
 }

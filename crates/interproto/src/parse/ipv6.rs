@@ -5,13 +5,13 @@ use core::ops::Range;
 
 use super::{
     AUTHENTICATION, DESTINATION_OPTIONS, FRAGMENT_HEADER, HIP, HOP_BY_HOP, ICMPV4, ICMPV6, MOBILITY, Parsed,
-    Part, ROUTING, SHIM6, Transport, UDP, Upper, What, protocol, transport,
+    Part, ROUTING, SHIM6, Transport, UDP, What, icmp, protocol, transport,
 };
 use crate::DropReason;
+use crate::Tuple;
 use crate::bytes::{array_at, u8_at, u16_at, u32_at};
-use crate::headers::{Fragment, ICMP, IPV6};
+use crate::headers::{Fragment, IPV6};
 use crate::icmp::v6;
-use crate::{Ports, Tuple};
 
 /// RFC 8200 §4.1 recommends an order of at most seven headers.
 const MOST_EXTENSION_HEADERS: usize = 8;
@@ -26,6 +26,10 @@ struct Extensions {
     fragment: Option<Fragment>,
     refusal: Option<DropReason>,
 }
+
+/// How ICMP is told apart here.
+const KINDS: icmp::Kinds =
+    icmp::Kinds { echo_request: v6::ECHO_REQUEST, echo_reply: v6::ECHO_REPLY, is_error: v6::is_error };
 
 /// Reads the packet at `range` of `storage`.
 pub(crate) fn parse(storage: &[u8], range: Range<usize>, what: What) -> Result<Parsed<Ipv6Addr>, DropReason> {
@@ -57,7 +61,7 @@ pub(crate) fn parse(storage: &[u8], range: Range<usize>, what: What) -> Result<P
     let Transport { upper, ports } = match next_header {
         ICMPV4 => return Err(DropReason::ForbiddenProtocol),
         ICMPV6 if part != Part::Whole => return Err(DropReason::FragmentedIcmp),
-        ICMPV6 => icmp(upper_bytes, what)?,
+        ICMPV6 => icmp::read(upper_bytes, what, &KINDS)?,
         UDP if what == What::Packet && part != Part::Later && u16_at(upper_bytes, 6) == Some(0) => {
             return Err(DropReason::UdpZeroChecksumV6);
         }
@@ -158,26 +162,4 @@ fn is_extension(next_header: u8) -> bool {
             | HIP
             | SHIM6
     )
-}
-
-fn icmp(bytes: &[u8], what: What) -> Result<Transport, DropReason> {
-    let malformed = match what {
-        What::Packet => DropReason::MalformedTransport,
-        What::Quote => DropReason::EmbeddedMalformed,
-    };
-    let (Some(kind), Some(identifier)) = (u8_at(bytes, 0), u16_at(bytes, 4)) else { return Err(malformed) };
-    if bytes.len() < ICMP {
-        return Err(malformed);
-    }
-    match (kind, what) {
-        (v6::ECHO_REQUEST | v6::ECHO_REPLY, _) => Ok(Transport {
-            upper: Upper::Echo { reply: kind == v6::ECHO_REPLY },
-            ports: Ports::Identifier(identifier),
-        }),
-        (_, What::Quote) => Err(DropReason::EmbeddedNotTranslatable),
-        (kind, What::Packet) if v6::is_error(kind) => {
-            Ok(Transport { upper: Upper::Error, ports: Ports::None })
-        }
-        _ => Err(DropReason::IcmpNotTranslatable),
-    }
 }

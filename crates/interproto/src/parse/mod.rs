@@ -1,5 +1,6 @@
 //! Reading packets: once, at the door. What comes out of here carries the proof that every offset lies in the packet.
 
+mod icmp;
 mod ipv4;
 mod ipv6;
 mod transport;

@@ -1,0 +1,35 @@
+//! Reading ICMP headers, alike in both families but for the numbers of their types.
+
+use super::{Transport, Upper, What};
+use crate::bytes::{u8_at, u16_at};
+use crate::headers::ICMP;
+use crate::{DropReason, Ports};
+
+/// The types of one family.
+pub(super) struct Kinds {
+    pub(super) echo_request: u8,
+    pub(super) echo_reply: u8,
+    /// Whether an error of this type can be translated.
+    pub(super) is_error: fn(u8) -> bool,
+}
+
+/// Reads an ICMP header. `bytes` begin at it and end with the packet.
+pub(super) fn read(bytes: &[u8], what: What, kinds: &Kinds) -> Result<Transport, DropReason> {
+    let malformed = match what {
+        What::Packet => DropReason::MalformedTransport,
+        What::Quote => DropReason::EmbeddedMalformed,
+    };
+    let (Some(kind), Some(identifier)) = (u8_at(bytes, 0), u16_at(bytes, 4)) else { return Err(malformed) };
+    if bytes.len() < ICMP {
+        return Err(malformed);
+    }
+    if kind == kinds.echo_request || kind == kinds.echo_reply {
+        let reply = kind == kinds.echo_reply;
+        return Ok(Transport { upper: Upper::Echo { reply }, ports: Ports::Identifier(identifier) });
+    }
+    match what {
+        What::Quote => Err(DropReason::EmbeddedNotTranslatable),
+        What::Packet if (kinds.is_error)(kind) => Ok(Transport { upper: Upper::Error, ports: Ports::None }),
+        What::Packet => Err(DropReason::IcmpNotTranslatable),
+    }
+}
