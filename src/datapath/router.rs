@@ -6,7 +6,7 @@ use std::ops::Range;
 use fast_nat::{LeaseTable, Timestamp, is_eligible_host};
 use interproto::{EmbeddedRewrite, Ipv4Packet, Ipv6Packet, PortRewrite, Rewrite, Tuple};
 
-use super::{Counters, DropReason, Refusal, Rules, TokenBucket};
+use super::{Counters, DropReason, Refusal, Rules, TokenBucket, Traffic};
 
 /// ICMP errors of the router's own per second, per worker and family, and their burst. RFC 4443 §2.4 (f) leaves the
 /// figure to the operator of the node; a traceroute of many hosts at once must still get its answers.
@@ -164,15 +164,8 @@ impl Router<'_> {
             Judgement::Refuse(refusal) => refusal.into(),
             Judgement::Translate(rewrite) => {
                 match checked.translate(&rewrite, self.identifications.next(), &self.rules.params) {
-                    interproto::Verdict::Forward(mut packets) => {
-                        while let Some(packet) = packets.next() {
-                            if out.write(packet) {
-                                self.counters.forwarded_6to4.count(packet.len());
-                            } else {
-                                self.counters.dropped(Refusal::WriteFailed.into());
-                            }
-                        }
-                        return Verdict::Forward;
+                    interproto::Verdict::Forward(packets) => {
+                        return forward(packets, &self.counters.forwarded_6to4, self.counters, out);
                     }
                     interproto::Verdict::Drop(reason) => reason.into(),
                 }
@@ -198,15 +191,8 @@ impl Router<'_> {
             Judgement::Hold(_) => Refusal::NoBinding.into(),
             Judgement::Refuse(refusal) => refusal.into(),
             Judgement::Translate(rewrite) => match checked.translate(&rewrite, &self.rules.params) {
-                interproto::Verdict::Forward(mut packets) => {
-                    while let Some(packet) = packets.next() {
-                        if out.write(packet) {
-                            self.counters.forwarded_4to6.count(packet.len());
-                        } else {
-                            self.counters.dropped(Refusal::WriteFailed.into());
-                        }
-                    }
-                    return Verdict::Forward;
+                interproto::Verdict::Forward(packets) => {
+                    return forward(packets, &self.counters.forwarded_4to6, self.counters, out);
                 }
                 interproto::Verdict::Drop(reason) => reason.into(),
             },
@@ -334,6 +320,23 @@ impl Router<'_> {
             self.counters.icmp_errors.add(1);
         }
     }
+}
+
+/// Writes what a translation yields, and counts it one way or the other.
+fn forward(
+    mut packets: interproto::Packets<'_>,
+    forwarded: &Traffic,
+    counters: &Counters,
+    out: &mut (impl Output + ?Sized),
+) -> Verdict {
+    while let Some(packet) = packets.next() {
+        if out.write(packet) {
+            forwarded.count(packet.len());
+        } else {
+            counters.dropped(Refusal::WriteFailed.into());
+        }
+    }
+    Verdict::Forward
 }
 
 /// Whether an IPv4 address can be that of one host elsewhere: not "this network", loopback, multicast or reserved.
