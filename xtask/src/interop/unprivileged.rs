@@ -77,7 +77,8 @@ impl Daemon<'_> {
     fn terminate(&mut self) -> Result<ExitStatus> {
         let sh = self.sh;
         let id = self.child.id().to_string();
-        cmd!(sh, "kill -TERM {id}").run()?;
+        // The shell's own: a small system has no program of that name.
+        cmd!(sh, "sh -c").arg(format!("kill -TERM {id}")).run()?;
         ensure!(wait_until(|| Ok(self.child.try_wait()?.is_some()))?, "SIGTERM does not end the daemon");
         Ok(self.child.wait()?)
     }
