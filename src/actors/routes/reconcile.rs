@@ -1,5 +1,6 @@
 //! One comparison of what is with what should be, and the repair.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use slog::{Logger, info, warn};
@@ -61,7 +62,7 @@ async fn look(
                 view.repairs += u64::from(view.seen);
             }
             Err(error) => {
-                view.problems.push(format!("{change} ({}) failed: {}", desired.link.name, chain(&error)));
+                view.problems.push(why_not(&error, &desired.link.name));
             }
         }
     }
@@ -97,6 +98,16 @@ async fn look(
         shared.rules.store(Arc::new(rules));
     }
     Ok(())
+}
+
+/// Why a change of ours could not be made, and what to do about it where that is known.
+fn why_not(error: &rtnl::Error, interface: &str) -> String {
+    let mut text = format!("{interface}: {}", chain(error));
+    if error.errno() == Some(libc::EACCES) {
+        let _ =
+            write!(text, "; if IPv6 is turned off there: sysctl -w net.ipv6.conf.{interface}.disable_ipv6=0");
+    }
+    text
 }
 
 /// Puts the masquerade table back if it is not as it should be.
