@@ -128,8 +128,6 @@ pub struct KernelView {
     pub forwarding: Forwarding,
     /// The commands that turn forwarding on, where it is off.
     pub forwarding_commands: Vec<String>,
-    /// Repairs so far: something of ours was gone and was put back.
-    pub repairs: u64,
 }
 
 /// Where each actor's current address is found.
@@ -172,6 +170,8 @@ pub struct Shared {
     pub lease_counters: LeaseCounters,
     /// What `routes` last saw.
     pub kernel: Mutex<KernelView>,
+    /// Repairs so far: something of ours was gone from the kernel and was put back.
+    pub kernel_repairs: AtomicU64,
     /// The listener of `metrics`: it outlives the actor, so that a hung one does not keep the port.
     pub metrics_listener: Option<std::net::TcpListener>,
     /// Log records that were dropped because the log could not keep up.

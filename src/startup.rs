@@ -135,7 +135,10 @@ pub async fn set_up(
     let metrics_listener = match prepared.await {
         Ok(listener) => listener,
         Err(error) => {
-            made.take_back().await;
+            // What an earlier run left is for the start that succeeds.
+            if !device.adopted() {
+                made.take_back().await;
+            }
             return Err(error);
         }
     };
@@ -153,6 +156,7 @@ pub async fn set_up(
         pool_gauges: plan.nets().into_iter().map(PoolGauges::new).collect(),
         lease_counters: crate::shared::LeaseCounters::default(),
         kernel: Mutex::default(),
+        kernel_repairs: AtomicU64::new(0),
         metrics_listener,
         log_dropped,
         directory: crate::shared::Directory::default(),
@@ -166,41 +170,16 @@ pub async fn set_up(
 impl SetUp {
     /// The concerns, in the order of their start.
     pub fn children(&self) -> Vec<Child> {
-        let shared = &self.shared;
-        let board = &shared.board;
-        let own = || Arc::clone(shared);
-        let (pool, sessions, tun, routes, metrics) = (own(), own(), own(), own(), own());
-        Concern::ALL
-            .into_iter()
-            .map(|concern| match concern {
-                Concern::Pool => {
-                    let slot = Arc::clone(&pool.directory.pool);
-                    Child::new(concern, board, PoolBlueprint(Arc::clone(&pool)), move || Arc::clone(&slot))
-                }
-                Concern::Sessions => {
-                    let slot = Arc::clone(&sessions.directory.sessions);
-                    Child::new(concern, board, SessionsBlueprint(Arc::clone(&sessions)), move || {
-                        Arc::clone(&slot)
-                    })
-                }
-                Concern::Tun => {
-                    let slot = Arc::clone(&tun.directory.tun);
-                    Child::new(concern, board, TunBlueprint(Arc::clone(&tun)), move || Arc::clone(&slot))
-                }
-                Concern::Routes => {
-                    let slot = Arc::clone(&routes.directory.routes);
-                    Child::new(concern, board, RoutesBlueprint(Arc::clone(&routes)), move || {
-                        Arc::clone(&slot)
-                    })
-                }
-                Concern::Metrics => {
-                    let slot = Arc::clone(&metrics.directory.metrics);
-                    Child::new(concern, board, MetricsBlueprint(Arc::clone(&metrics)), move || {
-                        Arc::clone(&slot)
-                    })
-                }
-            })
-            .collect()
+        let Shared { board, directory, .. } = &*self.shared;
+        let shared = || Arc::clone(&self.shared);
+        let child = |concern| match concern {
+            Concern::Pool => Child::new(concern, board, PoolBlueprint(shared()), &directory.pool),
+            Concern::Sessions => Child::new(concern, board, SessionsBlueprint(shared()), &directory.sessions),
+            Concern::Tun => Child::new(concern, board, TunBlueprint(shared()), &directory.tun),
+            Concern::Routes => Child::new(concern, board, RoutesBlueprint(shared()), &directory.routes),
+            Concern::Metrics => Child::new(concern, board, MetricsBlueprint(shared()), &directory.metrics),
+        };
+        Concern::ALL.map(child).into()
     }
 
     /// A clean end: takes away what was made, or leaves it for the next start, as the settings say.

@@ -147,3 +147,25 @@ fn of_two_routers_that_turned_forwarding_on_the_last_one_turns_it_off() {
     assert_eq!(forwarding(), "0");
     assert_eq!(lab.records(), [""; 0]);
 }
+
+#[test]
+fn a_start_that_fails_takes_back_what_it_made_and_leaves_what_an_earlier_run_had_left() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let lab = Lab::new();
+    // Not an address of this namespace.
+    let failing = plain_and(&["--masquerade", "--prometheus", "192.0.2.1:9464"]);
+    let failed = lab.run_to_end(&failing);
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    assert!(failed.stderr.contains("--prometheus"), "{failed:?}");
+    assert_eq!(lab.marks(), [""; 0]);
+
+    Router::start(&lab, &plain_and(&["--masquerade"])).kill();
+    let left = lab.marks();
+    assert_eq!(lab.run_to_end(&failing).code, Some(1));
+    assert_eq!(lab.marks(), left, "flows behind it are for the start that succeeds");
+    let router = Router::start(&lab, &plain_and(&["--masquerade"]));
+    assert!(pings(&lab));
+    router.end();
+}

@@ -161,13 +161,13 @@ impl Child {
         concern: Concern,
         board: &Arc<Board>,
         blueprint: B,
-        slot: impl Fn() -> Arc<Slot<B::Actor>> + Send + Sync + 'static,
+        slot: &Arc<Slot<B::Actor>>,
     ) -> Self {
         let blueprint = Arc::new(blueprint);
-        let listed = slot();
+        let (slot, listed) = (Arc::clone(slot), Arc::clone(slot));
         let start = move |birth: Birth| -> LocalBoxFuture<'static, Exit> {
             let blueprint = Arc::clone(&blueprint);
-            let slot = slot();
+            let slot = Arc::clone(&slot);
             async move { live(blueprint.as_ref(), &slot, birth).await }.boxed_local()
         };
         Self {

@@ -139,7 +139,7 @@ impl Nursery {
                 actix_rt::System::new().block_on(async move {
                     let children = shelves.into_iter().map(|(concern, shelf)| {
                         let slot = Arc::clone(&shelf.slot);
-                        Child::new(concern, &board, ToyBlueprint(shelf), move || Arc::clone(&slot))
+                        Child::new(concern, &board, ToyBlueprint(shelf), &slot)
                     });
                     let overseer = Overseer::new(children.collect(), Arc::clone(&board), limits, &log());
                     let shutdown = async {

@@ -129,7 +129,7 @@ impl Sample {
             leases_dropped: leases.dropped.load(Ordering::Relaxed),
             contended: shared.leases.contended(),
             concerns: Concern::ALL.into_iter().map(|concern| ConcernSample::of(shared, concern)).collect(),
-            kernel_repairs: kernel.repairs,
+            kernel_repairs: shared.kernel_repairs.load(Ordering::Relaxed),
             kernel_problems: kernel.problems.len() as u64,
             kernel_forwards_v4: kernel.forwarding.ipv4,
             kernel_forwards_v6: kernel.forwarding.ipv6,

@@ -14,13 +14,12 @@ use actix::{
 };
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
-use slog::{Logger, debug, error, info, o};
+use slog::{Logger, debug, error, info, o, warn};
 
 pub use messages::{EventsEnded, Reconcile};
 pub(crate) use reconcile::describe_allowed;
 
 use crate::error::chain;
-use crate::kernel::masquerade;
 use crate::shared::Shared;
 use crate::supervision::faults::Point;
 use crate::supervision::{Birth, Blueprint};
@@ -32,7 +31,8 @@ const COMPARE_EVERY: Duration = Duration::from_secs(10);
 /// How often the masquerade table is looked for: nothing announces its loss here, and packets leave un-NATed without it.
 const LOOK_FOR_MASQUERADE: Duration = Duration::from_secs(1);
 
-/// A comparison that takes long (a large routing table) is followed by a pause of so many times its length.
+/// A comparison that takes long (a large routing table) is followed by a pause of so many times its length, up to
+/// [`COMPARE_EVERY`].
 const PAUSE_FACTOR: u32 = 10;
 
 /// Changes come in bunches: this long after the first one, all are looked at together.
@@ -90,10 +90,10 @@ impl Actor for RoutesActor {
                 let _ = own.send(EventsEnded).await;
             });
         }
-        ctx.run_interval(LOOK_FOR_MASQUERADE, |actor, ctx| {
-            let wanted = actor.shared.plan.masquerade(&actor.shared.settings);
-            if wanted.is_some_and(|wanted| !matches!(masquerade::is_installed(&wanted), Ok(true))) {
-                actor.reconcile(ctx, Duration::ZERO);
+        // Not by a comparison, which takes its time where the routing table is large and may be pausing.
+        ctx.run_interval(LOOK_FOR_MASQUERADE, |actor, _| {
+            if let Err(error) = reconcile::keep_masquerade(&actor.shared, &actor.log) {
+                warn!(actor.log, "the masquerade table cannot be looked after"; "because" => chain(&error));
             }
         });
         ctx.run_interval(COMPARE_EVERY, |actor, ctx| actor.reconcile(ctx, Duration::ZERO));
@@ -127,13 +127,11 @@ impl RoutesActor {
                 actor.reopen();
             }
             if std::mem::take(&mut actor.again) {
-                actor.reconcile(ctx, SETTLE.max(took * PAUSE_FACTOR));
+                actor.reconcile(ctx, (took * PAUSE_FACTOR).clamp(SETTLE, COMPARE_EVERY));
             }
         }));
     }
-}
 
-impl RoutesActor {
     /// The socket for requests may be what is broken.
     fn reopen(&mut self) {
         match rtnl::Handle::open() {

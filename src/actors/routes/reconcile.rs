@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use slog::{Logger, info, warn};
 
 use crate::error::chain;
 use crate::kernel::preflight::{self, Intent};
 use crate::kernel::sysctl::Sysctls;
-use crate::kernel::{firewall, masquerade};
+use crate::kernel::{NetfilterError, firewall, masquerade};
 use crate::shared::{KernelView, Shared};
 use crate::supervision::Birth;
 
@@ -47,7 +48,9 @@ async fn look(
     view: &mut KernelView,
 ) -> Result<(), rtnl::Error> {
     // Before link and routes: a flow whose first packet left without it would stay so, since conntrack remembers.
-    keep_masquerade(shared, log, view);
+    if let Err(error) = keep_masquerade(shared, log) {
+        view.problems.push(chain(&error));
+    }
     let desired = shared.plan.desired(&shared.settings);
     let mut snapshot = handle.snapshot().await?;
     let plan = rtnl::diff(&desired, &snapshot);
@@ -59,11 +62,9 @@ async fn look(
             Ok(()) => {
                 info!(log, "changed in the kernel"; "change" => %change, "interface" => &desired.link.name,
                     "repair" => view.seen);
-                view.repairs += u64::from(view.seen);
+                shared.kernel_repairs.fetch_add(view.seen.into(), Ordering::Relaxed);
             }
-            Err(error) => {
-                view.problems.push(why_not(&error, &desired.link.name));
-            }
+            Err(error) => view.problems.push(why_not(&error, &desired.link.name)),
         }
     }
     view.problems.extend(plan.conflicts.iter().map(ToString::to_string));
@@ -111,23 +112,20 @@ fn why_not(error: &rtnl::Error, interface: &str) -> String {
 }
 
 /// Puts the masquerade table back if it is not as it should be.
-fn keep_masquerade(shared: &Shared, log: &Logger, view: &mut KernelView) {
-    let Some(wanted) = shared.plan.masquerade(&shared.settings) else { return };
-    let kept = masquerade::is_installed(&wanted).and_then(|installed| {
-        if !installed {
-            masquerade::install(&wanted)?;
-            let table = masquerade::table_name(&wanted.interface);
-            info!(log, "changed in the kernel"; "change" => format!("install the nftables table ip {table}"), "repair" => view.seen);
-            view.repairs += u64::from(view.seen);
-            if view.seen {
-                warn!(log, "flows that began while the masquerade table was gone may have to be started again");
-            }
-        }
-        Ok(())
-    });
-    if let Err(error) = kept {
-        view.problems.push(chain(&error));
+pub(super) fn keep_masquerade(shared: &Shared, log: &Logger) -> Result<(), NetfilterError> {
+    let Some(wanted) = shared.plan.masquerade(&shared.settings) else { return Ok(()) };
+    if masquerade::is_installed(&wanted)? {
+        return Ok(());
     }
+    masquerade::install(&wanted)?;
+    let repair = shared.kernel.lock().seen;
+    let change = format!("install the nftables table ip {}", masquerade::table_name(&wanted.interface));
+    info!(log, "changed in the kernel"; "change" => change, "interface" => wanted.interface, "repair" => repair);
+    if repair {
+        shared.kernel_repairs.fetch_add(1, Ordering::Relaxed);
+        warn!(log, "flows that began while the masquerade table was gone may have to be started again");
+    }
+    Ok(())
 }
 
 /// Names the firewall rules of others that may drop what is forwarded, when they appear. That is no reason not to be
