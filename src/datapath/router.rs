@@ -160,14 +160,20 @@ impl Router<'_> {
             Err(reason) => return self.drop(reason.into()),
         };
         let reason = match self.judge_v6(checked.tuple(), checked.embedded()) {
-            Judgement::Hold(host) => return Verdict::Hold(host),
+            Judgement::Hold(host) => match checked.refusal() {
+                None => return Verdict::Hold(host),
+                // It takes no lease.
+                Some(reason) => reason.into(),
+            },
             Judgement::Refuse(refusal) => refusal.into(),
             Judgement::Translate(rewrite) => {
                 match checked.translate(&rewrite, self.identifications.next(), &self.rules.params) {
                     interproto::Verdict::Forward(packets) => {
                         return forward(packets, &self.counters.forwarded_6to4, self.counters, out);
                     }
-                    interproto::Verdict::Drop(reason) => reason.into(),
+                    interproto::Verdict::Reply(reason)
+                    | interproto::Verdict::Hold(reason)
+                    | interproto::Verdict::Drop(reason) => reason.into(),
                 }
             }
         };
@@ -194,7 +200,9 @@ impl Router<'_> {
                 interproto::Verdict::Forward(packets) => {
                     return forward(packets, &self.counters.forwarded_4to6, self.counters, out);
                 }
-                interproto::Verdict::Drop(reason) => reason.into(),
+                interproto::Verdict::Reply(reason)
+                | interproto::Verdict::Hold(reason)
+                | interproto::Verdict::Drop(reason) => reason.into(),
             },
         };
         let verdict = self.drop(reason);
@@ -298,7 +306,7 @@ impl Router<'_> {
         out: &mut (impl Output + ?Sized),
     ) {
         let Some(kind) = reason.answer_v6() else { return };
-        let Some(answer) = about.error(kind, self.rules.icmp_source_v6) else { return };
+        let Some(answer) = about.error(kind, self.rules.icmp_source_v6, &self.rules.params) else { return };
         if !self.limiters.v6.take(self.now) {
             self.counters.icmp_errors_limited.add(1);
         } else if out.write(answer) {
@@ -313,7 +321,7 @@ impl Router<'_> {
         out: &mut (impl Output + ?Sized),
     ) {
         let Some(kind) = reason.answer_v4() else { return };
-        let Some(answer) = about.error(kind, self.rules.icmp_source_v4) else { return };
+        let Some(answer) = about.error(kind, self.rules.icmp_source_v4, &self.rules.params) else { return };
         if !self.limiters.v4.take(self.now) {
             self.counters.icmp_errors_limited.add(1);
         } else if out.write(answer) {

@@ -70,6 +70,8 @@ fn print(verdict: Verdict<'_>) {
                 }
             }
         }
-        Verdict::Drop(reason) => println!("dropped: {reason}"),
+        Verdict::Reply(reason) | Verdict::Hold(reason) | Verdict::Drop(reason) => {
+            println!("dropped: {reason}")
+        }
     }
 }

@@ -6,21 +6,18 @@ use core::ops::Range;
 use crate::bytes::{put, put_u16, u16_at};
 use crate::checksum::{Sum, addresses, pseudo_v6};
 use crate::headers::{FRAGMENT, Fragment, ICMP, IPV4, IPV6, Ipv4Header, Ipv6Header};
-use crate::icmp::quote::{embedded_reason, quote_end, read_head};
-use crate::icmp::{Head, Quoted, v4, v6};
+use crate::icmp::quote::{Room, embedded_reason, extensions, quote_end, read_head};
+use crate::icmp::{Head, LONGEST_ICMPV4_ERROR, LONGEST_ICMPV6_ERROR, Quoted, v4, v6};
+use crate::offload::{Family, Offload};
 use crate::own::OWN_HOP_LIMIT;
-use crate::packets::{Fragments, Packets, Verdict};
+use crate::packets::{FLAGS_AT, Fragments, Packets, Segments, Verdict};
 use crate::params::ZeroChecksum;
-use crate::parse::{ICMPV4, ICMPV6, Parsed, UDP, Upper, What, parse_v4};
+use crate::parse::{ICMPV4, ICMPV6, Parsed, UDP, Upper, What, in_place, parse_v4};
 use crate::upper::{Pseudo, Way, rewrite};
-use crate::{DropReason, HEADROOM, Icmpv4Error, Params, Rewrite, Tuple};
+use crate::{DropReason, FragmentPart, HEADROOM, Icmpv4Error, Params, Rewrite, Tuple, VirtioNetHdr};
 
-/// The lengths that ICMP errors keep to, in bytes (RFC 1812 §4.3.2.3, RFC 4443 §2.4 (c)).
-const LONGEST_ICMPV4_ERROR: usize = 576;
-const LONGEST_ICMPV6_ERROR: usize = 1280;
-
-/// The least MTU of an IPv6 link, in bytes (RFC 8200 §5).
-const LEAST_IPV6_MTU: usize = 1280;
+/// The longest datagram, in bytes (RFC 791 §3.1).
+const LONGEST_DATAGRAM: usize = 65_535;
 
 /// An IPv4 packet that was checked and can be translated to IPv6.
 #[derive(Debug)]
@@ -28,6 +25,7 @@ pub struct Ipv4Packet<'a> {
     storage: &'a mut [u8],
     packet: Parsed<Ipv4Addr>,
     embedded: Option<Parsed<Ipv4Addr>>,
+    offload: Offload,
 }
 
 /// The translated packet: its header, and what lies behind it.
@@ -40,15 +38,66 @@ struct Translated {
 impl<'a> Ipv4Packet<'a> {
     /// Checks the packet at `packet` of `storage`, in front of which [`HEADROOM`] bytes are free.
     pub fn check(storage: &'a mut [u8], packet: Range<usize>) -> Result<Self, DropReason> {
-        if packet.start < HEADROOM || packet.end > storage.len() || packet.start > packet.end {
-            return Err(DropReason::NoHeadroom);
+        let parsed = Self::parse(storage, packet)?;
+        Self::finish(storage, parsed, Offload::default())
+    }
+
+    /// The same for a packet that the kernel hands over unfinished: with a partial checksum, or as a super-packet that it
+    /// will cut into segments. What is said of the packet must fit it.
+    pub fn check_offloaded(
+        storage: &'a mut [u8],
+        packet: Range<usize>,
+        offload: &VirtioNetHdr,
+    ) -> Result<Self, DropReason> {
+        let parsed = Self::parse(storage, packet)?;
+        let upper = storage.get(parsed.upper_at..parsed.end).unwrap_or_default();
+        let offload = Offload::check(offload, &parsed, upper, Family::V4)?;
+        Self::finish(storage, parsed, offload)
+    }
+
+    /// The same for a datagram that was put together from fragments: the header of the first one, and behind it the whole
+    /// payload. Total length, flags, offset and header checksum are still the first fragment's, and are set right here,
+    /// which changes the packet. The identification stays, for the fragments that come out again.
+    pub fn check_reassembled(storage: &'a mut [u8], packet: Range<usize>) -> Result<Self, DropReason> {
+        in_place(storage, &packet)?;
+        let start = packet.start;
+        let header_length = usize::from(storage.get(start).copied().unwrap_or(0) & 0xf) * 4;
+        if packet.len() > LONGEST_DATAGRAM || packet.len() < IPV4.max(header_length) {
+            return Err(DropReason::MalformedHeader);
         }
-        let packet = parse_v4(storage, packet, What::Packet)?;
+        put_u16(storage, start + 2, packet.len() as u16);
+        put_u16(storage, start + 6, 0);
+        put_header_checksum(storage, start, start + header_length);
+        Self::check(storage, packet)
+    }
+
+    fn parse(storage: &[u8], packet: Range<usize>) -> Result<Parsed<Ipv4Addr>, DropReason> {
+        in_place(storage, &packet)?;
+        parse_v4(storage, packet, What::Packet)
+    }
+
+    fn finish(
+        storage: &'a mut [u8],
+        mut packet: Parsed<Ipv4Addr>,
+        offload: Offload,
+    ) -> Result<Self, DropReason> {
         let embedded = match packet.upper {
-            Upper::Error => Some(check_error(storage, &packet)?),
+            Upper::Error => Some(check_error(storage, &packet, offload)?),
             _ => None,
         };
-        Ok(Self { storage, packet, embedded })
+        let this = Self { storage, packet, embedded, offload };
+        if this.is_without_checksum() && packet.is_fragmented() {
+            packet.refusal.get_or_insert(DropReason::UdpZeroChecksumFragment);
+        }
+        Ok(Self { packet, ..this })
+    }
+
+    /// A UDP datagram without a checksum (RFC 768), or the first fragment of one.
+    fn is_without_checksum(&self) -> bool {
+        self.packet.protocol == UDP
+            && matches!(self.packet.upper, Upper::Ported { .. })
+            && !self.offload.partial
+            && u16_at(self.storage, self.packet.upper_at + 6) == Some(0)
     }
 
     /// Who talks to whom.
@@ -61,25 +110,93 @@ impl<'a> Ipv4Packet<'a> {
         self.embedded.as_ref().map(|embedded| &embedded.tuple)
     }
 
-    /// Translates to IPv6, in place. Where this answers [`Verdict::Drop`], nothing was changed.
+    /// Which part of which datagram this is, if it is a fragment.
+    pub fn fragment(&self) -> Option<FragmentPart> {
+        self.packet.fragment_part()
+    }
+
+    /// How many packets this is on the wire: more than one if it is a super-packet.
+    pub fn segments(&self) -> usize {
+        self.offload.count(self.packet.upper_length)
+    }
+
+    /// Why translation will refuse this packet, as far as its form alone decides it: to be asked before it costs a binding.
+    pub fn refusal(&self) -> Option<DropReason> {
+        self.packet.refusal.or((self.packet.hop_limit <= 1).then_some(DropReason::HopLimitExceeded))
+    }
+
+    /// Translates to IPv6, in place. Where this does not answer [`Verdict::Forward`], nothing was changed.
     ///
     /// A packet without DF that would be longer than [`Params::lowest_ipv6_mtu`] becomes several fragments.
     pub fn translate(&mut self, rewrite_to: &Rewrite<Ipv6Addr>, params: &Params) -> Verdict<'_> {
         let Translated { header, upper_at, end } = match self.try_translate(rewrite_to, params) {
             Ok(translated) => translated,
-            Err(reason) => return Verdict::Drop(reason),
+            Err(reason) => return self.unforwarded(reason),
         };
-        let lowest_mtu = usize::from(params.lowest_ipv6_mtu).max(LEAST_IPV6_MTU);
-        if !self.packet.dont_fragment && header.length() + header.payload_length > lowest_mtu {
-            let identification = self.packet.fragment.map_or(0, |fragment| fragment.identification);
-            let fragment = header.fragment.unwrap_or(Fragment { identification, offset: 0, more: false });
-            let each = (lowest_mtu - IPV6 - FRAGMENT) / 8 * 8;
-            let fragments = Fragments { header, fragment, at: upper_at, end, each };
-            return Verdict::Forward(Packets::fragments(self.storage, fragments));
+        let most = params.fragment_mtu();
+        if !self.packet.dont_fragment && self.segment_length(&header) > most {
+            return Verdict::Forward(self.fragments(header, upper_at, end, most));
         }
         let start = upper_at - header.length();
         header.write(self.storage, start);
-        Verdict::Forward(Packets::one(self.storage, start, end))
+        let Parsed { upper, protocol, .. } = self.packet;
+        let offload = match self.embedded {
+            // An error has a new checksum.
+            Some(_) => VirtioNetHdr::default(),
+            None => self.offload.describe(header.length(), upper, protocol, Family::V6),
+        };
+        Verdict::Forward(Packets::one(self.storage, start, end, offload))
+    }
+
+    fn unforwarded(&self, reason: DropReason) -> Verdict<'_> {
+        Verdict::of(reason, reason.answer_v4().is_some() && self.may_be_answered())
+    }
+
+    /// The length of the packet, or of the first segment of a super-packet.
+    fn segment_length(&self, header: &Ipv6Header) -> usize {
+        header.length() + self.offload.first(header.payload_length)
+    }
+
+    /// Several packets, none of them longer than `most`.
+    fn fragments(&mut self, header: Ipv6Header, upper_at: usize, end: usize, most: usize) -> Packets<'_> {
+        let identification = self.packet.fragment.map_or(0, |fragment| fragment.identification);
+        if let Some(segments) = &self.offload.segments {
+            let transport_header = usize::from(segments.transport_header);
+            let segments = Segments {
+                header,
+                identification: identification as u16,
+                transport_at: upper_at,
+                transport_header,
+                at: upper_at + transport_header,
+                end,
+                each: segments.size(),
+                most,
+                flags: self.storage.get(upper_at + FLAGS_AT).copied().unwrap_or(0),
+                first: true,
+                fragments: None,
+            };
+            return Packets::segments(self.storage, segments);
+        }
+        if self.offload.partial {
+            self.finish_checksum(&header, upper_at, end);
+        }
+        let fragment = header.fragment.unwrap_or(Fragment { identification, offset: 0, more: false });
+        Packets::fragments(self.storage, Fragments::new(header, fragment, upper_at, end, most))
+    }
+
+    /// Adds to a partial checksum what the kernel would have added: fragments leave with a whole one.
+    fn finish_checksum(&mut self, header: &Ipv6Header, upper_at: usize, end: usize) {
+        let Some(checksum_at) = self.packet.upper.checksum_at() else { return };
+        put_u16(self.storage, upper_at + checksum_at, 0);
+        let bytes = self.storage.get(upper_at..end).unwrap_or_default();
+        let pseudo = pseudo_v6(header.source, header.destination, bytes.len(), header.next_header);
+        let checksum = pseudo.plus(Sum::of(bytes)).checksum();
+        let never_zero = matches!(self.packet.upper, Upper::Ported { never_zero: true, .. });
+        put_u16(
+            self.storage,
+            upper_at + checksum_at,
+            if never_zero && checksum == 0 { 0xffff } else { checksum },
+        );
     }
 
     fn try_translate(
@@ -88,15 +205,17 @@ impl<'a> Ipv4Packet<'a> {
         params: &Params,
     ) -> Result<Translated, DropReason> {
         let packet = self.packet;
-        if let Some(refusal) = packet.refusal {
+        if let Some(refusal) = self.refusal() {
             return Err(refusal);
         }
-        if packet.hop_limit <= 1 {
-            return Err(DropReason::HopLimitExceeded);
-        }
         let (upper_at, end) = if let Some(embedded) = self.embedded {
-            self.translate_error(&embedded, rewrite_to)?
+            self.translate_error(&embedded, rewrite_to, params)?
         } else {
+            let fragment = if packet.is_fragmented() { FRAGMENT } else { 0 };
+            let length = IPV6 + fragment + self.offload.first(packet.upper_length);
+            if packet.dont_fragment && length > params.ipv6_mtu() as usize {
+                return Err(DropReason::TooBig);
+            }
             self.translate_upper(rewrite_to, params)?;
             (packet.upper_at, packet.end)
         };
@@ -114,18 +233,12 @@ impl<'a> Ipv4Packet<'a> {
 
     fn translate_upper(&mut self, rewrite_to: &Rewrite<Ipv6Addr>, params: &Params) -> Result<(), DropReason> {
         let packet = self.packet;
-        let bytes = self.storage.get_mut(packet.upper_at..packet.end).unwrap_or_default();
-        let without_checksum =
-            packet.protocol == UDP && !packet.is_later_fragment() && u16_at(bytes, 6) == Some(0);
-        if without_checksum {
-            if packet.is_fragmented() {
-                return Err(DropReason::UdpZeroChecksumFragment);
-            }
-            if params.udp_zero_checksum == ZeroChecksum::Drop {
-                return Err(DropReason::UdpZeroChecksum);
-            }
+        let without_checksum = self.is_without_checksum();
+        if without_checksum && params.udp_zero_checksum == ZeroChecksum::Drop {
+            return Err(DropReason::UdpZeroChecksum);
         }
-        let pseudo = pseudo(&packet, rewrite_to.source, rewrite_to.destination);
+        let bytes = self.storage.get_mut(packet.upper_at..packet.end).unwrap_or_default();
+        let pseudo = pseudo(&packet, rewrite_to.source, rewrite_to.destination, self.offload.partial);
         rewrite(bytes, packet.upper, packet.tuple.ports, rewrite_to.ports, pseudo, Way::FourToSix);
         if without_checksum {
             // The datagram may be shorter than the packet: the check has seen that it is not longer.
@@ -145,11 +258,12 @@ impl<'a> Ipv4Packet<'a> {
         &mut self,
         embedded: &Parsed<Ipv4Addr>,
         rewrite_to: &Rewrite<Ipv6Addr>,
+        params: &Params,
     ) -> Result<(usize, usize), DropReason> {
         let inner = rewrite_to.embedded.ok_or(DropReason::EmbeddedNotTranslatable)?;
-        let head = read_head(self.storage, self.packet.upper_at)?;
+        let old_head = read_head(self.storage, self.packet.upper_at)?;
         let total_length = embedded.upper_at - embedded.start + embedded.upper_length;
-        let head = v4::to_v6(head, Quoted { total_length, fragment_header: false })?;
+        let head = v4::to_v6(old_head, Quoted { total_length, fragment_header: false }, params)?;
         let header = Ipv6Header {
             traffic_class: embedded.traffic_class,
             payload_length: embedded.upper_length,
@@ -160,36 +274,55 @@ impl<'a> Ipv4Packet<'a> {
             fragment: embedded.fragment.filter(|_| embedded.is_fragmented()),
         };
 
-        let end = embedded.end.min(embedded.upper_at + LONGEST_ICMPV6_ERROR - IPV6 - ICMP - header.length());
-        let pseudo = pseudo(embedded, inner.source, inner.destination);
-        let bytes = self.storage.get_mut(embedded.upper_at..end).unwrap_or_default();
+        let extensions = extensions(embedded.start, self.packet.end, v4::quote_length(old_head))
+            .filter(|_| v6::has_quote_length(head.kind));
+        let room =
+            Room { most: LONGEST_ICMPV6_ERROR - IPV6 - ICMP, header: header.length(), unit: v6::LENGTH_UNIT };
+        let kept = room.lay_out(self.storage, embedded.upper_at..embedded.end, extensions);
+        let pseudo = pseudo(embedded, inner.source, inner.destination, false);
+        let bytes = self.storage.get_mut(kept.upper_at..kept.quote_end).unwrap_or_default();
         rewrite(bytes, embedded.upper, embedded.tuple.ports, inner.ports, pseudo, Way::FourToSix);
-        header.write(self.storage, embedded.upper_at - header.length());
-        let icmp_at = embedded.upper_at - header.length() - ICMP;
-        v6::write(self.storage, icmp_at, end, head, rewrite_to.source, rewrite_to.destination);
-        Ok((icmp_at, end))
+        header.write(self.storage, kept.upper_at - header.length());
+        let icmp_at = kept.upper_at - header.length() - ICMP;
+        let head = v6::with_quote_length(head, kept.length);
+        v6::write(self.storage, icmp_at, kept.end, head, rewrite_to.source, rewrite_to.destination);
+        Ok((icmp_at, kept.end))
+    }
+
+    /// Whether an RFC lets the sender be told about this packet (RFC 1812 §4.3.2.7): it is no error, no fragment behind the
+    /// first, not to a multicast or broadcast address, and from an address that is a single host's.
+    fn may_be_answered(&self) -> bool {
+        let Tuple { source: sender, destination, .. } = self.packet.tuple;
+        // 0.0.0.0/8, 127.0.0.0/8, and multicast, reserved and broadcast from 224.0.0.0 on.
+        let nobody = matches!(sender.octets()[0], 0 | 127 | 224..);
+        let everybody = matches!(destination.octets()[0], 224..);
+        !self.packet.quiet && !nobody && !everybody
+    }
+
+    /// The `ICMPv4` error with which the sender is told of this reason, by the one table. See [`Self::error`].
+    pub fn answer(&mut self, reason: DropReason, source: Ipv4Addr, params: &Params) -> Option<&[u8]> {
+        self.error(reason.answer_v4()?, source, params)
     }
 
     /// An `ICMPv4` error about this packet, for its sender, or `None` where none may be sent (RFC 1812 §4.3.2.7): about an
     /// error, about a fragment behind the first, to a multicast or broadcast address, from an address that is no single
     /// host's.
     ///
-    /// The packet itself stays as it is, and is quoted as far as 576 bytes allow. Not to be called after
-    /// [`Self::translate`] has answered [`Verdict::Forward`].
-    pub fn error(&mut self, error: Icmpv4Error, source: Ipv4Addr) -> Option<&[u8]> {
-        let Tuple { source: sender, destination, .. } = self.packet.tuple;
-        // 0.0.0.0/8, 127.0.0.0/8, and multicast, reserved and broadcast from 224.0.0.0 on.
-        let nobody = matches!(sender.octets()[0], 0 | 127 | 224..);
-        let everybody = matches!(destination.octets()[0], 224..);
-        if self.packet.upper == Upper::Error || self.packet.is_later_fragment() || nobody || everybody {
+    /// The packet itself stays as it is, and is quoted as far as 576 bytes allow; of a super-packet the first segment is
+    /// quoted. Not to be called after [`Self::translate`] has answered [`Verdict::Forward`].
+    pub fn error(&mut self, error: Icmpv4Error, source: Ipv4Addr, params: &Params) -> Option<&[u8]> {
+        if !self.may_be_answered() {
             return None;
         }
+        let sender = self.packet.tuple.source;
         let quote = self.packet.start;
-        let end = self.packet.end.min(quote + LONGEST_ICMPV4_ERROR - IPV4 - ICMP);
+        let end = self.first_segment_end().min(quote + LONGEST_ICMPV4_ERROR - IPV4 - ICMP);
         let head = match error {
             Icmpv4Error::DestinationUnreachable { code } => Head::new(v4::UNREACHABLE, code),
-            Icmpv4Error::FragmentationNeeded { mtu } => {
-                Head { rest: u32::from(mtu), ..Head::new(v4::UNREACHABLE, v4::FRAGMENTATION_NEEDED) }
+            Icmpv4Error::FragmentationNeeded => {
+                let longer = if self.packet.is_fragmented() { IPV6 + FRAGMENT - IPV4 } else { IPV6 - IPV4 };
+                let mtu = (params.ipv6_mtu() - longer as u32).min(0xffff);
+                Head { rest: mtu, ..Head::new(v4::UNREACHABLE, v4::FRAGMENTATION_NEEDED) }
             }
             Icmpv4Error::TimeExceeded => Head::new(v4::TIME_EXCEEDED, 0),
         };
@@ -202,8 +335,9 @@ impl<'a> Ipv4Packet<'a> {
             // RFC 1812 §4.3.2.5: precedence 6, internetwork control.
             tos: 0xc0,
             total_length: (end - start) as u16,
+            // RFC 6864 §4.1: a datagram that is never cut needs no identification.
             identification: 0,
-            dont_fragment: false,
+            dont_fragment: true,
             more_fragments: false,
             fragment_offset: 0,
             ttl: OWN_HOP_LIMIT,
@@ -214,12 +348,39 @@ impl<'a> Ipv4Packet<'a> {
         header.write(self.storage, start);
         self.storage.get(start..end)
     }
+
+    /// Where the first segment ends. Its headers get the lengths that they have on the wire.
+    fn first_segment_end(&mut self) -> usize {
+        let Parsed { start, upper_at, end, upper_length, protocol, .. } = self.packet;
+        if self.offload.segments.is_none() {
+            return end;
+        }
+        let first = self.offload.first(upper_length);
+        put_u16(self.storage, start + 2, (upper_at - start + first) as u16);
+        put_header_checksum(self.storage, start, upper_at);
+        if protocol == UDP {
+            put_u16(self.storage, upper_at + 4, first as u16);
+        }
+        upper_at + first
+    }
 }
 
-/// An ICMP error is translated only if its checksum is right: the translation gets a new one (RFC 5508 REQ-3).
-fn check_error(storage: &[u8], packet: &Parsed<Ipv4Addr>) -> Result<Parsed<Ipv4Addr>, DropReason> {
+/// Computes the checksum of the IPv4 header between `start` and `end` anew.
+fn put_header_checksum(storage: &mut [u8], start: usize, end: usize) {
+    put_u16(storage, start + 10, 0);
+    let checksum = Sum::of(storage.get(start..end).unwrap_or_default()).checksum();
+    put_u16(storage, start + 10, checksum);
+}
+
+/// An ICMP error is translated only if its checksum is right: the translation gets a new one (RFC 5508 REQ-3). A partial one
+/// is still to be made by the kernel, whose own error it is.
+fn check_error(
+    storage: &[u8],
+    packet: &Parsed<Ipv4Addr>,
+    offload: Offload,
+) -> Result<Parsed<Ipv4Addr>, DropReason> {
     let bytes = storage.get(packet.upper_at..packet.end).ok_or(DropReason::Truncated)?;
-    if Sum::of(bytes).checksum() != 0 {
+    if !offload.partial && Sum::of(bytes).checksum() != 0 {
         return Err(DropReason::BadIcmpChecksum);
     }
     let quote = packet.upper_at + ICMP;
@@ -231,7 +392,7 @@ fn next_header(protocol: u8) -> u8 {
     if protocol == ICMPV4 { ICMPV6 } else { protocol }
 }
 
-fn pseudo(packet: &Parsed<Ipv4Addr>, source: Ipv6Addr, destination: Ipv6Addr) -> Pseudo {
+fn pseudo(packet: &Parsed<Ipv4Addr>, source: Ipv6Addr, destination: Ipv6Addr, partial: bool) -> Pseudo {
     let Tuple { source: old_source, destination: old_destination, .. } = packet.tuple;
     let echo = match packet.upper {
         Upper::Echo { .. } => pseudo_v6(source, destination, packet.upper_length, ICMPV6),
@@ -240,9 +401,12 @@ fn pseudo(packet: &Parsed<Ipv4Addr>, source: Ipv6Addr, destination: Ipv6Addr) ->
     Pseudo {
         ported: [addresses(old_source, old_destination), addresses(source, destination)],
         echo: [Sum::default(), echo],
+        partial,
     }
 }
 
 // In front of an error's inner transport header grow two IPv6 headers, one of them with a fragment header, around the ICMP
-// header, where two IPv4 headers were.
-const _: () = assert!(HEADROOM >= (IPV6 + ICMP + IPV6 + FRAGMENT) - (IPV4 + ICMP + IPV4));
+// header, where two IPv4 headers were; with extensions behind it, it may make room for padding too.
+const _: () = assert!(
+    HEADROOM >= (IPV6 + ICMP + IPV6 + FRAGMENT) - (IPV4 + ICMP + IPV4) + v6::LENGTH_UNIT - v4::LENGTH_UNIT
+);

@@ -3,26 +3,24 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::ops::Range;
 
-use crate::bytes::{put, put_u16};
+use crate::bytes::{put, put_u16, u16_at};
 use crate::checksum::{Sum, addresses, pseudo_v6};
 use crate::headers::{FRAGMENT, ICMP, IPV4, IPV6, Ipv4Header, Ipv6Header};
-use crate::icmp::quote::{embedded_reason, quote_end, read_head};
-use crate::icmp::{Head, Quoted, v6};
+use crate::icmp::quote::{Room, embedded_reason, extensions, quote_end, read_head};
+use crate::icmp::{Head, LONGEST_ICMPV4_ERROR, LONGEST_ICMPV6_ERROR, Quoted, v4, v6};
+use crate::offload::{Family, Offload};
 use crate::own::OWN_HOP_LIMIT;
 use crate::packets::{Packets, Verdict};
-use crate::parse::{ICMPV4, ICMPV6, Parsed, Upper, What, parse_v6, segments_left_at};
+use crate::params::LEAST_IPV6_MTU;
+use crate::parse::{
+    ICMPV4, ICMPV6, Parsed, UDP, Upper, What, fragment_header_at, in_place, parse_v6, segments_left_at,
+};
 use crate::upper::{Pseudo, Way, rewrite};
-use crate::{DropReason, HEADROOM, Icmpv6Error, Params, Rewrite, Tuple};
+use crate::{DropReason, FragmentPart, HEADROOM, Icmpv6Error, Params, Rewrite, Tuple, VirtioNetHdr};
 
 /// An IPv4 packet up to this length leaves with DF clear: the IPv6 packet was at most 1280 bytes long, which its sender need
 /// not expect to be too long for anybody (RFC 7915 §5.1).
 const LONGEST_WITHOUT_DF: usize = 1260;
-
-/// The length that an `ICMPv4` error keeps to (RFC 1812 §4.3.2.3), in bytes.
-const LONGEST_ICMPV4_ERROR: usize = 576;
-
-/// The length that an `ICMPv6` error keeps to (RFC 4443 §2.4 (c)), in bytes.
-const LONGEST_ICMPV6_ERROR: usize = 1280;
 
 /// An IPv6 packet that was checked and can be translated to IPv4.
 #[derive(Debug)]
@@ -30,20 +28,60 @@ pub struct Ipv6Packet<'a> {
     storage: &'a mut [u8],
     packet: Parsed<Ipv6Addr>,
     embedded: Option<Parsed<Ipv6Addr>>,
+    offload: Offload,
 }
 
 impl<'a> Ipv6Packet<'a> {
     /// Checks the packet at `packet` of `storage`, in front of which [`HEADROOM`] bytes are free.
     pub fn check(storage: &'a mut [u8], packet: Range<usize>) -> Result<Self, DropReason> {
-        if packet.start < HEADROOM || packet.end > storage.len() || packet.start > packet.end {
-            return Err(DropReason::NoHeadroom);
+        let parsed = Self::parse(storage, packet)?;
+        Self::finish(storage, parsed, Offload::default())
+    }
+
+    /// The same for a packet that the kernel hands over unfinished: with a partial checksum, or as a super-packet that it
+    /// will cut into segments. What is said of the packet must fit it.
+    pub fn check_offloaded(
+        storage: &'a mut [u8],
+        packet: Range<usize>,
+        offload: &VirtioNetHdr,
+    ) -> Result<Self, DropReason> {
+        let parsed = Self::parse(storage, packet)?;
+        let upper = storage.get(parsed.upper_at..parsed.end).unwrap_or_default();
+        let offload = Offload::check(offload, &parsed, upper, Family::V6)?;
+        Self::finish(storage, parsed, offload)
+    }
+
+    /// The same for a datagram that was put together from fragments: the headers of the first one, its fragment header
+    /// among them, and behind them the whole payload. Payload length, offset and M bit are still the first fragment's, and
+    /// are set right here, which changes the packet. The identification stays, for the IPv4 packet that comes out.
+    pub fn check_reassembled(storage: &'a mut [u8], packet: Range<usize>) -> Result<Self, DropReason> {
+        in_place(storage, &packet)?;
+        let length = packet.len().checked_sub(IPV6).and_then(|length| u16::try_from(length).ok());
+        let length = length.ok_or(DropReason::MalformedHeader)?;
+        put_u16(storage, packet.start + 4, length);
+        if let Some(at) = storage.get(packet.clone()).and_then(fragment_header_at)
+            && at + FRAGMENT <= packet.len()
+        {
+            put_u16(storage, packet.start + at + 2, 0);
         }
-        let packet = parse_v6(storage, packet, What::Packet)?;
+        Self::check(storage, packet)
+    }
+
+    fn parse(storage: &[u8], packet: Range<usize>) -> Result<Parsed<Ipv6Addr>, DropReason> {
+        in_place(storage, &packet)?;
+        parse_v6(storage, packet, What::Packet)
+    }
+
+    fn finish(storage: &'a mut [u8], packet: Parsed<Ipv6Addr>, offload: Offload) -> Result<Self, DropReason> {
         let embedded = match packet.upper {
-            Upper::Error => Some(check_error(storage, &packet)?),
+            Upper::Error => Some(check_error(storage, &packet, offload)?),
             _ => None,
         };
-        Ok(Self { storage, packet, embedded })
+        let udp = packet.protocol == UDP && matches!(packet.upper, Upper::Ported { .. });
+        if udp && !offload.partial && u16_at(storage, packet.upper_at + 6) == Some(0) {
+            return Err(DropReason::UdpZeroChecksumV6);
+        }
+        Ok(Self { storage, packet, embedded, offload })
     }
 
     /// Who talks to whom.
@@ -56,10 +94,26 @@ impl<'a> Ipv6Packet<'a> {
         self.embedded.as_ref().map(|embedded| &embedded.tuple)
     }
 
-    /// Translates to IPv4, in place. Where this answers [`Verdict::Drop`], nothing was changed.
+    /// Which part of which datagram this is, if it is a fragment.
+    pub fn fragment(&self) -> Option<FragmentPart> {
+        self.packet.fragment_part()
+    }
+
+    /// How many packets this is on the wire: more than one if it is a super-packet.
+    pub fn segments(&self) -> usize {
+        self.offload.count(self.packet.upper_length)
+    }
+
+    /// Why translation will refuse this packet, as far as its form alone decides it: to be asked before it costs a binding.
+    pub fn refusal(&self) -> Option<DropReason> {
+        self.packet.refusal.or((self.packet.hop_limit <= 1).then_some(DropReason::HopLimitExceeded))
+    }
+
+    /// Translates to IPv4, in place. Where this does not answer [`Verdict::Forward`], nothing was changed.
     ///
     /// `identification` is for a packet that leaves without DF and brought no identification of its own: a number that the
-    /// caller does not use again soon between the same two hosts (RFC 6864 §4).
+    /// caller does not use again soon between the same two hosts (RFC 6864 §4). The segments of a super-packet
+    /// ([`Self::segments`]) use as many, from this one up.
     pub fn translate(
         &mut self,
         rewrite_to: &Rewrite<Ipv4Addr>,
@@ -67,8 +121,16 @@ impl<'a> Ipv6Packet<'a> {
         params: &Params,
     ) -> Verdict<'_> {
         match self.try_translate(rewrite_to, identification, params) {
-            Ok((start, end)) => Verdict::Forward(Packets::one(self.storage, start, end)),
-            Err(reason) => Verdict::Drop(reason),
+            Ok((start, end)) => {
+                let Parsed { upper, protocol, .. } = self.packet;
+                let offload = match self.embedded {
+                    // An error has a new checksum.
+                    Some(_) => VirtioNetHdr::default(),
+                    None => self.offload.describe(IPV4, upper, protocol, Family::V4),
+                };
+                Verdict::Forward(Packets::one(self.storage, start, end, offload))
+            }
+            Err(reason) => Verdict::of(reason, reason.answer_v6().is_some() && self.may_be_answered()),
         }
     }
 
@@ -79,19 +141,21 @@ impl<'a> Ipv6Packet<'a> {
         params: &Params,
     ) -> Result<(usize, usize), DropReason> {
         let packet = self.packet;
-        if let Some(refusal) = packet.refusal {
+        if let Some(refusal) = self.refusal() {
             return Err(refusal);
         }
-        if packet.hop_limit <= 1 {
-            return Err(DropReason::HopLimitExceeded);
-        }
         let (upper_at, end) = match self.embedded {
-            Some(embedded) => self.translate_error(&embedded, rewrite_to)?,
+            Some(embedded) => self.translate_error(&embedded, rewrite_to, params)?,
             None => (packet.upper_at, packet.end),
         };
-        let header = ipv4_header(&packet, end - upper_at, identification).ok_or(DropReason::TooLong)?;
+        let length = end - upper_at;
+        let first = IPV4 + self.offload.first(length);
+        let header = ipv4_header(&packet, length, first, identification)?;
+        if header.dont_fragment && first > params.ipv4_mtu() as usize {
+            return Err(DropReason::TooBig);
+        }
         if self.embedded.is_none() {
-            let pseudo = pseudo(&packet, rewrite_to.source, rewrite_to.destination);
+            let pseudo = pseudo(&packet, rewrite_to.source, rewrite_to.destination, self.offload.partial);
             let bytes = self.storage.get_mut(upper_at..end).unwrap_or_default();
             rewrite(bytes, packet.upper, packet.tuple.ports, rewrite_to.ports, pseudo, Way::SixToFour);
         }
@@ -113,19 +177,24 @@ impl<'a> Ipv6Packet<'a> {
         &mut self,
         embedded: &Parsed<Ipv6Addr>,
         rewrite_to: &Rewrite<Ipv4Addr>,
+        params: &Params,
     ) -> Result<(usize, usize), DropReason> {
         let inner = rewrite_to.embedded.ok_or(DropReason::EmbeddedNotTranslatable)?;
-        let head = read_head(self.storage, self.packet.upper_at)?;
+        let old_head = read_head(self.storage, self.packet.upper_at)?;
         let quoted = Quoted {
             total_length: IPV6 + embedded.upper_length,
             fragment_header: embedded.fragment.is_some(),
         };
-        let head = v6::to_v4(head, quoted)?;
-        let header = ipv4_header(embedded, embedded.upper_length, 0).ok_or(DropReason::EmbeddedMalformed)?;
+        let head = v6::to_v4(old_head, quoted, params)?;
+        let length = embedded.upper_length;
+        let header = ipv4_header(embedded, length, IPV4 + length, 0).map_err(embedded_reason)?;
 
-        let end = embedded.end.min(embedded.upper_at + LONGEST_ICMPV4_ERROR - IPV4 - ICMP - IPV4);
-        let pseudo = pseudo(embedded, inner.source, inner.destination);
-        let bytes = self.storage.get_mut(embedded.upper_at..end).unwrap_or_default();
+        let quote = self.packet.upper_at + ICMP;
+        let extensions = extensions(quote, self.packet.end, v6::quote_length(old_head));
+        let room = Room { most: LONGEST_ICMPV4_ERROR - IPV4 - ICMP, header: IPV4, unit: v4::LENGTH_UNIT };
+        let kept = room.lay_out(self.storage, embedded.upper_at..embedded.end, extensions);
+        let pseudo = pseudo(embedded, inner.source, inner.destination, false);
+        let bytes = self.storage.get_mut(kept.upper_at..kept.quote_end).unwrap_or_default();
         rewrite(bytes, embedded.upper, embedded.tuple.ports, inner.ports, pseudo, Way::SixToFour);
         let header = Ipv4Header {
             tos: embedded.traffic_class,
@@ -134,31 +203,48 @@ impl<'a> Ipv6Packet<'a> {
             destination: inner.destination,
             ..header
         };
-        header.write(self.storage, embedded.upper_at - IPV4);
-        let icmp_at = embedded.upper_at - IPV4 - ICMP;
-        put(self.storage, icmp_at, head.bytes());
-        let checksum = Sum::of(self.storage.get(icmp_at..end).unwrap_or_default()).checksum();
+        header.write(self.storage, kept.upper_at - IPV4);
+        let icmp_at = kept.upper_at - IPV4 - ICMP;
+        put(self.storage, icmp_at, v4::with_quote_length(head, kept.length).bytes());
+        let checksum = Sum::of(self.storage.get(icmp_at..kept.end).unwrap_or_default()).checksum();
         put_u16(self.storage, icmp_at + 2, checksum);
-        Ok((icmp_at, end))
+        Ok((icmp_at, kept.end))
+    }
+
+    /// Whether an RFC lets the sender be told about this packet (RFC 4443 §2.4 (e)): it is no error, not to a multicast
+    /// group, and from an address that is a single host's.
+    fn may_be_answered(&self) -> bool {
+        let Tuple { source: sender, destination, .. } = self.packet.tuple;
+        let nobody = sender.is_unspecified() || sender.is_multicast() || sender.is_loopback();
+        !self.packet.quiet && !nobody && !destination.is_multicast()
+    }
+
+    /// The `ICMPv6` error with which the sender is told of this reason, by the one table. See [`Self::error`].
+    pub fn answer(&mut self, reason: DropReason, source: Ipv6Addr, params: &Params) -> Option<&[u8]> {
+        self.error(reason.answer_v6()?, source, params)
     }
 
     /// An `ICMPv6` error about this packet, for its sender, or `None` where none may be sent (RFC 4443 §2.4 (e)): about
     /// an error, to a multicast group, from an address that is no single host's.
     ///
-    /// The packet itself stays as it is, and is quoted as far as 1280 bytes allow. Not to be called after
-    /// [`Self::translate`] has answered [`Verdict::Forward`].
-    pub fn error(&mut self, error: Icmpv6Error, source: Ipv6Addr) -> Option<&[u8]> {
-        let Tuple { source: sender, destination, .. } = self.packet.tuple;
-        let nobody = sender.is_unspecified() || sender.is_multicast() || sender.is_loopback();
-        if self.packet.upper == Upper::Error || nobody || destination.is_multicast() {
+    /// The packet itself stays as it is, and is quoted as far as 1280 bytes allow; of a super-packet the first segment is
+    /// quoted. Not to be called after [`Self::translate`] has answered [`Verdict::Forward`].
+    pub fn error(&mut self, error: Icmpv6Error, source: Ipv6Addr, params: &Params) -> Option<&[u8]> {
+        if !self.may_be_answered() {
             return None;
         }
+        let sender = self.packet.tuple.source;
         let quote = self.packet.start;
-        let end = self.packet.end.min(quote + LONGEST_ICMPV6_ERROR - IPV6 - ICMP);
+        let end = self.first_segment_end().min(quote + LONGEST_ICMPV6_ERROR - IPV6 - ICMP);
         let head = match error {
             Icmpv6Error::DestinationUnreachable { code } => Head::new(v6::UNREACHABLE, code),
-            Icmpv6Error::PacketTooBig { mtu } => Head { rest: mtu, ..Head::new(v6::PACKET_TOO_BIG, 0) },
+            Icmpv6Error::PacketTooBig => {
+                let headers = if self.packet.fragment.is_some() { IPV6 + FRAGMENT } else { IPV6 };
+                let mtu = (params.ipv4_mtu() + (headers - IPV4) as u32).max(u32::from(LEAST_IPV6_MTU));
+                Head { rest: mtu, ..Head::new(v6::PACKET_TOO_BIG, 0) }
+            }
             Icmpv6Error::TimeExceeded => Head::new(v6::TIME_EXCEEDED, 0),
+            Icmpv6Error::IncompleteHeaderChain => Head::new(v6::PARAMETER_PROBLEM, 3),
             Icmpv6Error::RoutingHeader => {
                 let pointer = segments_left_at(self.storage.get(quote..self.packet.end)?)?;
                 Head { rest: u32::try_from(pointer).ok()?, ..Head::new(v6::PARAMETER_PROBLEM, 0) }
@@ -167,13 +253,33 @@ impl<'a> Ipv6Packet<'a> {
         let start = write_error(self.storage, quote, end, head, source, sender)?;
         self.storage.get(start..end)
     }
+
+    /// Where the first segment ends. Its headers get the lengths that they have on the wire.
+    fn first_segment_end(&mut self) -> usize {
+        let Parsed { start, upper_at, end, upper_length, protocol, .. } = self.packet;
+        if self.offload.segments.is_none() {
+            return end;
+        }
+        let first = self.offload.first(upper_length);
+        put_u16(self.storage, start + 4, (upper_at - start - IPV6 + first) as u16);
+        if protocol == UDP {
+            put_u16(self.storage, upper_at + 4, first as u16);
+        }
+        upper_at + first
+    }
 }
 
-/// An ICMP error is translated only if its checksum is right: the translation gets a new one (RFC 5508 REQ-3).
-fn check_error(storage: &[u8], packet: &Parsed<Ipv6Addr>) -> Result<Parsed<Ipv6Addr>, DropReason> {
+/// An ICMP error is translated only if its checksum is right: the translation gets a new one (RFC 5508 REQ-3). A partial one
+/// is still to be made by the kernel, whose own error it is.
+fn check_error(
+    storage: &[u8],
+    packet: &Parsed<Ipv6Addr>,
+    offload: Offload,
+) -> Result<Parsed<Ipv6Addr>, DropReason> {
     let bytes = storage.get(packet.upper_at..packet.end).ok_or(DropReason::Truncated)?;
     let Tuple { source, destination, .. } = packet.tuple;
-    if pseudo_v6(source, destination, bytes.len(), ICMPV6).plus(Sum::of(bytes)).checksum() != 0 {
+    let sum = pseudo_v6(source, destination, bytes.len(), ICMPV6).plus(Sum::of(bytes));
+    if !offload.partial && sum.checksum() != 0 {
         return Err(DropReason::BadIcmpChecksum);
     }
     let quote = packet.upper_at + ICMP;
@@ -182,14 +288,20 @@ fn check_error(storage: &[u8], packet: &Parsed<Ipv6Addr>) -> Result<Parsed<Ipv6A
 }
 
 /// The IPv4 header of a packet with this many bytes behind it (RFC 7915 §5.1, §5.1.1); TOS, TTL and addresses are for the
-/// caller. `None`: too long for IPv4.
-fn ipv4_header(packet: &Parsed<Ipv6Addr>, upper_length: usize, identification: u16) -> Option<Ipv4Header> {
-    let total = IPV4 + upper_length;
+/// caller. `on_the_wire` is its length, or that of a super-packet's first segment.
+fn ipv4_header(
+    packet: &Parsed<Ipv6Addr>,
+    upper_length: usize,
+    on_the_wire: usize,
+    identification: u16,
+) -> Result<Ipv4Header, DropReason> {
+    let total_length = u16::try_from(IPV4 + upper_length).map_err(|_| DropReason::TooBig)?;
     // An IPv6 datagram in fragments can be 20 bytes longer than the IPv4 one that its fragments must make up again.
-    u16::try_from(IPV4 + packet.fragment.map_or(0, |fragment| fragment.reach(upper_length))).ok()?;
+    let datagram = IPV4 + packet.fragment.map_or(0, |fragment| fragment.reach(upper_length));
+    u16::try_from(datagram).map_err(|_| DropReason::DatagramTooLong)?;
     let header = Ipv4Header {
         tos: 0,
-        total_length: u16::try_from(total).ok()?,
+        total_length,
         identification: 0,
         dont_fragment: false,
         more_fragments: false,
@@ -199,14 +311,14 @@ fn ipv4_header(packet: &Parsed<Ipv6Addr>, upper_length: usize, identification: u
         source: Ipv4Addr::UNSPECIFIED,
         destination: Ipv4Addr::UNSPECIFIED,
     };
-    Some(match packet.fragment {
+    Ok(match packet.fragment {
         Some(fragment) => Ipv4Header {
             identification: fragment.identification as u16,
             more_fragments: fragment.more,
             fragment_offset: fragment.offset,
             ..header
         },
-        None if total <= LONGEST_WITHOUT_DF => Ipv4Header { identification, ..header },
+        None if on_the_wire <= LONGEST_WITHOUT_DF => Ipv4Header { identification, ..header },
         None => Ipv4Header { dont_fragment: true, ..header },
     })
 }
@@ -236,7 +348,7 @@ fn write_error(
     Some(start)
 }
 
-fn pseudo(packet: &Parsed<Ipv6Addr>, source: Ipv4Addr, destination: Ipv4Addr) -> Pseudo {
+fn pseudo(packet: &Parsed<Ipv6Addr>, source: Ipv4Addr, destination: Ipv4Addr, partial: bool) -> Pseudo {
     let Tuple { source: old_source, destination: old_destination, .. } = packet.tuple;
     let echo = match packet.upper {
         Upper::Echo { .. } => pseudo_v6(old_source, old_destination, packet.upper_length, ICMPV6),
@@ -245,6 +357,7 @@ fn pseudo(packet: &Parsed<Ipv6Addr>, source: Ipv4Addr, destination: Ipv4Addr) ->
     Pseudo {
         ported: [addresses(old_source, old_destination), addresses(source, destination)],
         echo: [echo, Sum::default()],
+        partial,
     }
 }
 

@@ -11,6 +11,7 @@ mod headers;
 mod icmp;
 mod ipv4;
 mod ipv6;
+mod offload;
 mod own;
 mod packets;
 mod params;
@@ -22,16 +23,18 @@ mod upper;
 
 pub use ipv4::Ipv4Packet;
 pub use ipv6::Ipv6Packet;
+pub use offload::VirtioNetHdr;
 pub use own::{Icmpv4Error, Icmpv6Error};
 pub use packets::{Packets, Verdict};
 pub use params::{Params, TrafficClass, ZeroChecksum};
 pub use reason::DropReason;
 pub use rewrite::{EmbeddedRewrite, PortRewrite, Rewrite};
-pub use tuple::{Ports, Protocol, Tuple};
+pub use tuple::{FragmentPart, Ports, Protocol, Tuple};
 
 /// Bytes that must be free in front of a packet.
 ///
-/// The worst case is 48: an IPv4 ICMP error with a fragment inside (20 + 8 + 20 bytes of headers) becomes an IPv6 one (40 +
-/// 8 + 40 + 8), and an ICMP error about an IPv6 packet has 40 + 8 bytes in front of it. The rest keeps the packet at the
-/// beginning of a cache line where the buffer is.
+/// The worst case is 52: an IPv4 ICMP error with a fragment inside (20 + 8 + 20 bytes of headers) becomes an IPv6 one (40 +
+/// 8 + 40 + 8), and if RFC 4884 extensions follow, the packet inside is padded by up to 4 bytes to a multiple of eight. An ICMP
+/// error about an IPv6 packet has 40 + 8 bytes in front of it. The rest keeps the packet at the beginning of a cache line
+/// where the buffer is.
 pub const HEADROOM: usize = 64;

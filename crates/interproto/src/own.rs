@@ -11,15 +11,14 @@ pub enum Icmpv6Error {
         /// RFC 4443 §3.1: 1 prohibited, 3 address unreachable, and so on.
         code: u8,
     },
-    /// Packet Too Big.
-    PacketTooBig {
-        /// The longest packet that would do, in bytes.
-        mtu: u32,
-    },
+    /// Packet Too Big. Its MTU is what fits the link on the IPv4 side: [`crate::Params::ipv4_mtu`] and 20 bytes more.
+    PacketTooBig,
     /// Time Exceeded: the hop limit ran out.
     TimeExceeded,
     /// Parameter Problem, pointing at the Segments Left field of the packet's own routing header (RFC 8200 §4.4).
     RoutingHeader,
+    /// Parameter Problem, code 3: the first fragment lacks a part of its headers (RFC 7112 §5).
+    IncompleteHeaderChain,
 }
 
 /// An `ICMPv4` error that the translator sends about a packet (RFC 792).
@@ -30,11 +29,9 @@ pub enum Icmpv4Error {
         /// RFC 792, RFC 1812 §5.2.7.1: 1 host unreachable, 5 source route failed, 13 prohibited, and so on.
         code: u8,
     },
-    /// Destination Unreachable, fragmentation needed (RFC 1191 §4).
-    FragmentationNeeded {
-        /// The longest packet that would do, in bytes.
-        mtu: u16,
-    },
+    /// Destination Unreachable, fragmentation needed (RFC 1191 §4). Its MTU is what fits the link on the IPv6 side:
+    /// [`crate::Params::ipv6_mtu`] less 20 bytes.
+    FragmentationNeeded,
     /// Time Exceeded: the time to live ran out.
     TimeExceeded,
 }

@@ -41,3 +41,20 @@ pub enum Ports {
     /// The identifier of an echo request or reply.
     Identifier(u16),
 }
+
+/// Which part of a datagram a fragment is (RFC 791 §3.2, RFC 8200 §4.5): what a caller needs that puts datagrams together.
+/// Fragments belong together that agree in source, destination and identification, and in IPv4 in the protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FragmentPart {
+    /// The number that the fragments of one datagram share; 16 bits in IPv4.
+    pub identification: u32,
+    /// Where this part begins in the datagram's payload, in bytes.
+    pub offset: u16,
+    /// Whether others follow behind it.
+    pub more: bool,
+    /// The length of the headers in front of the part, in bytes, the IPv6 fragment header among them. `check_reassembled` wants
+    /// those of the first fragment.
+    pub headers: usize,
+    /// The part itself, in the caller's storage.
+    pub payload: core::ops::Range<usize>,
+}

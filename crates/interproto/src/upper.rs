@@ -13,6 +13,8 @@ pub(crate) struct Pseudo {
     pub(crate) ported: [Sum; 2],
     /// For echoes: the whole IPv6 pseudo-header on the one side, nothing on the other.
     pub(crate) echo: [Sum; 2],
+    /// The checksum holds the sum of the pseudo-header and nothing else: somebody else adds the rest.
+    pub(crate) partial: bool,
 }
 
 /// Which way a packet goes.
@@ -41,11 +43,17 @@ pub(crate) fn rewrite(
             ) = (current, wanted)
             {
                 let old = Sum::default().and(old_source).and(old_destination);
-                change = change.and(source).and(destination).minus(old);
+                if !pseudo.partial {
+                    change = change.and(source).and(destination).minus(old);
+                }
                 put_u16(bytes, 0, source);
                 put_u16(bytes, 2, destination);
             }
-            update(bytes, checksum_at, change, never_zero);
+            if pseudo.partial {
+                update_partial(bytes, checksum_at, change);
+            } else {
+                update(bytes, checksum_at, change, never_zero);
+            }
         }
         Upper::Echo { reply } => {
             let [old, new] = pseudo.echo;
@@ -64,9 +72,21 @@ pub(crate) fn rewrite(
                 change = change.and(new).minus(Sum::default().and(old));
                 put_u16(bytes, 4, new);
             }
-            update(bytes, 2, change, false);
+            if pseudo.partial {
+                let [old, new] = pseudo.echo;
+                update_partial(bytes, 2, new.minus(old));
+            } else {
+                update(bytes, 2, change, false);
+            }
         }
         Upper::Error | Upper::Opaque => {}
+    }
+}
+
+/// A sum that is not complemented yet, and to which the transport header and payload are still to be added.
+fn update_partial(bytes: &mut [u8], at: usize, change: Sum) {
+    if let Some(sum) = u16_at(bytes, at) {
+        put_u16(bytes, at, change.and(sum).fold());
     }
 }
 

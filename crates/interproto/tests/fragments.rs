@@ -192,7 +192,7 @@ fn a_fragment_that_reaches_past_the_longest_datagram_is_dropped() {
     assert_eq!(refused6(&last(OUT6, whole, 8)), DropReason::MalformedHeader);
     assert_eq!(
         refused6(&last(OUT6, whole, 7)),
-        DropReason::TooLong,
+        DropReason::DatagramTooLong,
         "IPv6 has room for this datagram, IPv4 has not"
     );
     assert_eq!(sent(&last(OUT6, 65_512, 3)).len(), 20 + 3);

@@ -377,35 +377,6 @@ fn the_packet_inside_may_have_wrong_checksums_and_they_stay_wrong() {
     assert_eq!(found[INSIDE6 + 46..INSIDE6 + 48], [0, 0], "no checksum: none is made up");
 }
 
-/// RFC 4884 §4 and §5: the length tells where the packet inside ends, in words of 32 bits or 64 bits. What follows is cut,
-/// so that nobody reads it as part of the packet, and the length says that nothing follows.
-#[test]
-fn extensions_behind_the_packet_inside_are_cut_off_and_the_length_is_zero() {
-    let extensions = [0x20, 0, 0xdf, 0xff, 0, 8, 1, 1, 0, 0, 0x10, 0x01];
-    for (length, padded) in [(100, 128), (128, 128), (600, 160)] {
-        let quote = |flow, header: usize| {
-            let mut bytes = tcp_packet(flow, &pattern(length - header - 24)).bytes();
-            bytes.resize(padded, 0);
-            bytes
-        };
-        for (kind, code) in [(3, 1), (11, 0)] {
-            let error = [&quote(OUT4, 20)[..], &extensions].concat();
-            let found = host_gets(&to_host(kind, code, (padded as u32 / 4) << 16, &error), &from_router());
-            let kept = length.min(padded) - 20;
-            let whole = tcp_packet(OUT6, &pattern(length - 44)).bytes();
-            assert_eq!(found, at_host(if kind == 3 { 1 } else { 3 }, 0, 0, &whole[..40 + kept]));
-        }
-        for kind in [1, 3] {
-            let error = [&quote(IN6, 40)[..], &extensions].concat();
-            let found = peer_gets(&to_peer(kind, 0, (padded as u32 / 8) << 24, &error), &outward());
-            let kept = length.min(padded) - 40;
-            let whole = Ip { dont_fragment: false, ..tcp_packet(IN4, &pattern(length - 64)) }.bytes();
-            let (kind4, code4) = if kind == 1 { (3, 1) } else { (11, 0) };
-            assert_eq!(found, at_peer(kind4, code4, 0, &whole[..20 + kept]));
-        }
-    }
-}
-
 #[test]
 fn a_length_past_the_end_of_the_error_is_not_believed() {
     let found = host_gets(&to_host(11, 0, 255 << 16, &udp_packet(OUT4, b"data").bytes()), &from_router());

@@ -361,10 +361,10 @@ fn show(
                     }
                     return Ok(());
                 }
-                Verdict::Drop(reason) => reason,
+                Verdict::Reply(reason) | Verdict::Hold(reason) | Verdict::Drop(reason) => reason,
             };
             for error in [Icmpv6Error::RoutingHeader, Icmpv6Error::TimeExceeded] {
-                if let Some(answer) = packet.error(error, OWN6) {
+                if let Some(answer) = packet.error(error, OWN6, params) {
                     referee::checksums(answer);
                 }
             }
@@ -379,9 +379,9 @@ fn show(
                     }
                     return Ok(());
                 }
-                Verdict::Drop(reason) => reason,
+                Verdict::Reply(reason) | Verdict::Hold(reason) | Verdict::Drop(reason) => reason,
             };
-            if let Some(answer) = packet.error(Icmpv4Error::TimeExceeded, OWN4) {
+            if let Some(answer) = packet.error(Icmpv4Error::TimeExceeded, OWN4, params) {
                 referee::checksums(answer);
             }
             Err(reason)
@@ -400,12 +400,14 @@ proptest! {
 
     #[test]
     fn no_packet_makes_a_panic_or_comes_out_as_something_that_is_none(
-        bytes in almost_a_packet(), other_side: bool, ports in ports(), lowest_ipv6_mtu: u16, drop: bool, dscp in prop::option::of(any::<u8>()),
+        bytes in almost_a_packet(), other_side: bool, ports in ports(), lowest_ipv6_mtu: u16, ipv6_mtu: u32, ipv4_mtu: u16, drop: bool, dscp in prop::option::of(any::<u8>()),
     ) {
         let params = Params {
             lowest_ipv6_mtu,
             udp_zero_checksum: if drop { ZeroChecksum::Drop } else { ZeroChecksum::Compute },
             traffic_class: dscp.map_or(TrafficClass::Copy, TrafficClass::Dscp),
+            ipv6_mtu,
+            ipv4_mtu,
         };
         let six = bytes.first().is_some_and(|first| first >> 4 == 6) != (other_side && bytes.len() % 4 == 0);
         let mut storage = storage(&bytes);

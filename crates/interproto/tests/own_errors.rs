@@ -8,15 +8,16 @@ use common::*;
 use interproto::{DropReason, HEADROOM, Icmpv4Error, Icmpv6Error, Ipv4Packet, Ipv6Packet, Params, Verdict};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-const ALL6: [Icmpv6Error; 3] = [
+const ALL6: [Icmpv6Error; 4] = [
     Icmpv6Error::DestinationUnreachable { code: 1 },
-    Icmpv6Error::PacketTooBig { mtu: 1400 },
+    Icmpv6Error::PacketTooBig,
     Icmpv6Error::TimeExceeded,
+    Icmpv6Error::IncompleteHeaderChain,
 ];
 
 const ALL4: [Icmpv4Error; 3] = [
     Icmpv4Error::DestinationUnreachable { code: 13 },
-    Icmpv4Error::FragmentationNeeded { mtu: 1400 },
+    Icmpv4Error::FragmentationNeeded,
     Icmpv4Error::TimeExceeded,
 ];
 
@@ -27,8 +28,7 @@ fn answer6(kind: u8, code: u8, rest: u32, quote: &[u8]) -> Vec<u8> {
 
 fn answer4(kind: u8, code: u8, rest: u32, quote: &[u8]) -> Vec<u8> {
     let flow = Flow { source: OWN4.into(), destination: PEER4.into() };
-    let packet = icmp_packet(flow, kind, code, rest, quote).traffic_class(0xc0);
-    Ip { dont_fragment: false, ..packet }.bytes()
+    icmp_packet(flow, kind, code, rest, quote).traffic_class(0xc0).bytes()
 }
 
 #[test]
@@ -36,7 +36,12 @@ fn an_error_about_an_ipv6_packet_quotes_it_up_to_1280_bytes() {
     for payload in [0, 1, 1184, 1185, 1452, 9000] {
         let packet = udp_packet(OUT6, &pattern(payload)).bytes();
         let quote = &packet[..packet.len().min(1280 - 48)];
-        let expected = [answer6(1, 1, 0, quote), answer6(2, 0, 1400, quote), answer6(3, 0, 0, quote)];
+        let expected = [
+            answer6(1, 1, 0, quote),
+            answer6(2, 0, 1400, quote),
+            answer6(3, 0, 0, quote),
+            answer6(4, 3, 0, quote),
+        ];
         for (error, expected) in ALL6.into_iter().zip(expected) {
             let answer = own_error6(&packet, error);
             assert!(answer.as_ref().is_some_and(|answer| answer.len() <= 1280));
@@ -146,17 +151,19 @@ fn a_packet_that_could_not_be_translated_is_intact_for_the_error_and_after_it() 
         let mut checked = Ipv6Packet::check(storage, HEADROOM..HEADROOM + length).unwrap();
         let reason = match checked.translate(&outward(), IDENTIFICATION, &Params::default()) {
             Verdict::Forward(mut packets) => return Ok(packets.next().unwrap().to_vec()),
-            Verdict::Drop(reason) => reason,
+            Verdict::Reply(reason) => reason,
+            other => panic!("{other:?}"),
         };
-        Err((reason, checked.error(reason.answer_v6().unwrap(), OWN6).unwrap().to_vec()))
+        Err((reason, checked.answer(reason, OWN6, &Params::default()).unwrap().to_vec()))
     }
     fn process4(storage: &mut [u8], length: usize) -> Result<Vec<u8>, (DropReason, Vec<u8>)> {
         let mut checked = Ipv4Packet::check(storage, HEADROOM..HEADROOM + length).unwrap();
         let reason = match checked.translate(&inward(), &Params::default()) {
             Verdict::Forward(mut packets) => return Ok(packets.next().unwrap().to_vec()),
-            Verdict::Drop(reason) => reason,
+            Verdict::Reply(reason) => reason,
+            other => panic!("{other:?}"),
         };
-        Err((reason, checked.error(reason.answer_v4().unwrap(), OWN4).unwrap().to_vec()))
+        Err((reason, checked.answer(reason, OWN4, &Params::default()).unwrap().to_vec()))
     }
     for hop_limit in [0, 1] {
         let packet = tcp_packet(OUT6, &pattern(1400)).hop_limit(hop_limit).bytes();
@@ -185,6 +192,8 @@ fn a_packet_that_could_not_be_translated_is_intact_for_the_error_and_after_it() 
 /// The table of reasons, written out a second time: every reason that is not here is silent.
 #[test]
 fn the_senders_that_are_told_are_those_that_an_rfc_wants_told() {
+    let prohibited6 = Some(Icmpv6Error::DestinationUnreachable { code: 1 });
+    let prohibited4 = Some(Icmpv4Error::DestinationUnreachable { code: 13 });
     for reason in DropReason::ALL.iter().copied() {
         let (v6, v4) = match reason {
             // RFC 7915 §5.1.
@@ -195,8 +204,14 @@ fn the_senders_that_are_told_are_those_that_an_rfc_wants_told() {
             DropReason::HopLimitExceeded => {
                 (Some(Icmpv6Error::TimeExceeded), Some(Icmpv4Error::TimeExceeded))
             }
-            // RFC 4443 §3.2: the longest IPv4 packet has a header that is 20 bytes shorter.
-            DropReason::TooLong => (Some(Icmpv6Error::PacketTooBig { mtu: 65_535 + 20 }), None),
+            // RFC 4443 §3.2, RFC 1191 §4.
+            DropReason::TooBig => (Some(Icmpv6Error::PacketTooBig), Some(Icmpv4Error::FragmentationNeeded)),
+            // RFC 7112 §5.
+            DropReason::FirstFragmentTooShort => (Some(Icmpv6Error::IncompleteHeaderChain), prohibited4),
+            // RFC 7915 §4.4, §5.4.
+            DropReason::FragmentedIcmp | DropReason::ForbiddenProtocol => (prohibited6, prohibited4),
+            DropReason::DatagramTooLong => (prohibited6, None),
+            DropReason::UdpZeroChecksum | DropReason::UdpZeroChecksumFragment => (None, prohibited4),
             _ => (None, None),
         };
         assert_eq!((reason.answer_v6(), reason.answer_v4()), (v6, v4), "{reason}");

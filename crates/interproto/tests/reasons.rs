@@ -5,7 +5,7 @@ mod common;
 
 use common::packets::*;
 use common::*;
-use interproto::{DropReason, Ipv6Packet, Params, ZeroChecksum};
+use interproto::{DropReason, HEADROOM, Ipv6Packet, Params, VirtioNetHdr, ZeroChecksum};
 
 fn with(mut packet: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
     packet[at..at + bytes.len()].copy_from_slice(bytes);
@@ -57,15 +57,22 @@ fn examples() -> Vec<(Vec<u8>, DropReason)> {
         (error4(3, 0, 0, &icmp_packet(OUT4, 11, 0, 0, &about4).bytes()), DropReason::EmbeddedNotTranslatable),
         (data6.hop_limit(1).bytes(), DropReason::HopLimitExceeded),
         (data4.hop_limit(1).bytes(), DropReason::HopLimitExceeded),
-        (Ip::new(OUT6, ESP, vec![0; 65_516]).bytes(), DropReason::TooLong),
+        (Ip::new(OUT6, ESP, vec![0; 65_516]).bytes(), DropReason::TooBig),
+        (Ip::new(IN4, ESP, vec![0; 65_515]).bytes(), DropReason::TooBig),
+        (Ip::new(OUT6, ESP, vec![0; 16]).piece(1, 65_512, false).bytes(), DropReason::DatagramTooLong),
     ]
 }
 
 #[test]
 fn every_reason_is_reached_by_a_packet() {
-    let params = Params { udp_zero_checksum: ZeroChecksum::Drop, ..Params::default() };
+    let params = Params { udp_zero_checksum: ZeroChecksum::Drop, ipv6_mtu: 9000, ..Params::default() };
     let mut reached = vec![Ipv6Packet::check(&mut [0; 100], 0..100).unwrap_err()];
     assert_eq!(reached, [DropReason::NoHeadroom]);
+    let packet = udp_packet(OUT6, b"data").bytes();
+    let offload = VirtioNetHdr { gso_type: VirtioNetHdr::GSO_UDP_L4, ..VirtioNetHdr::default() };
+    let mut buffer = storage(&packet);
+    let bad_offload = Ipv6Packet::check_offloaded(&mut buffer, HEADROOM..HEADROOM + packet.len(), &offload);
+    reached.push(bad_offload.unwrap_err());
     for (at, (packet, expected)) in examples().into_iter().enumerate() {
         // A version that neither side knows is shown to the side that the packet was made for.
         let reason = if packet[0] >> 4 == 4 {

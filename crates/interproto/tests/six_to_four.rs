@@ -321,7 +321,7 @@ fn icmpv6_that_is_neither_an_echo_nor_an_error_is_dropped() {
 fn what_is_longer_than_an_ipv4_packet_can_be_is_dropped() {
     let longest = Ip::new(OUT6, ESP, pattern(65_515)).bytes();
     assert_eq!(sent(&longest).len(), 65_535);
-    assert_eq!(refused6(&Ip::new(OUT6, ESP, pattern(65_516)).bytes()), DropReason::TooLong);
+    assert_eq!(refused6(&Ip::new(OUT6, ESP, pattern(65_516)).bytes()), DropReason::TooBig);
 }
 
 #[test]

@@ -6,6 +6,10 @@ pub(crate) mod v6;
 
 use crate::DropReason;
 
+/// The lengths that ICMP errors keep to, in bytes (RFC 1812 §4.3.2.3, RFC 4443 §2.4 (c)).
+pub(crate) const LONGEST_ICMPV4_ERROR: usize = 576;
+pub(crate) const LONGEST_ICMPV6_ERROR: usize = 1280;
+
 /// Type, code, and the four bytes behind the checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Head {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::Params;
 
 const QUOTED: Quoted = Quoted { total_length: 1500, fragment_header: false };
 
@@ -21,7 +22,9 @@ fn all_types_and_codes_from_ipv4_are_as_section_4_2_says() {
                 (12, 0 | 2) => Some((4, 0)),
                 _ => None,
             };
-            let found = v4::to_v6(head(kind, code, 0), QUOTED).ok().map(|head| (head.kind, head.code));
+            let found = v4::to_v6(head(kind, code, 0), QUOTED, &Params::DEFAULT)
+                .ok()
+                .map(|head| (head.kind, head.code));
             assert_eq!(found, expected, "{kind}/{code}");
             assert!(expected.is_none() || v4::is_error(kind), "the door lets it in");
         }
@@ -42,7 +45,9 @@ fn all_types_and_codes_from_ipv6_are_as_section_5_2_says() {
                 (4, 1) => Some((3, 2)),
                 _ => None,
             };
-            let found = v6::to_v4(head(kind, code, 0), QUOTED).ok().map(|head| (head.kind, head.code));
+            let found = v6::to_v4(head(kind, code, 0), QUOTED, &Params::DEFAULT)
+                .ok()
+                .map(|head| (head.kind, head.code));
             assert_eq!(found, expected, "{kind}/{code}");
             assert!(expected.is_none() || v6::is_error(kind), "the door lets it in");
         }
@@ -62,7 +67,7 @@ fn all_ipv4_pointers_are_as_figure_3_says() {
             16..=19 => Ok(24),
             _ => Err(DropReason::PointerNotTranslatable),
         };
-        let found = v4::to_v6(head(12, 0, pointer << 24), QUOTED).map(|head| head.rest);
+        let found = v4::to_v6(head(12, 0, pointer << 24), QUOTED, &Params::DEFAULT).map(|head| head.rest);
         assert_eq!(found, expected, "{pointer}");
     }
 }
@@ -70,7 +75,7 @@ fn all_ipv4_pointers_are_as_figure_3_says() {
 #[test]
 fn ipv6_pointers_have_32_bits_and_are_as_figure_6_says() {
     let expect = |pointer: u32, expected: Option<u32>| {
-        let found = v6::to_v4(head(4, 0, pointer), QUOTED).ok().map(|head| head.rest >> 24);
+        let found = v6::to_v4(head(4, 0, pointer), QUOTED, &Params::DEFAULT).ok().map(|head| head.rest >> 24);
         assert_eq!(found, expected, "{pointer}");
     };
     for (range, expected) in
@@ -85,7 +90,7 @@ fn ipv6_pointers_have_32_bits_and_are_as_figure_6_says() {
 
 #[test]
 fn the_mtu_of_fragmentation_needed_grows_by_20_and_is_at_least_1280() {
-    let mtu = |mtu: u32| v4::to_v6(head(3, 4, mtu), QUOTED).unwrap().rest;
+    let mtu = |mtu: u32| v4::to_v6(head(3, 4, mtu), QUOTED, &Params::DEFAULT).unwrap().rest;
     assert_eq!(mtu(1500), 1520);
     assert_eq!(mtu(1300), 1320);
     assert_eq!(mtu(576), 1280);
@@ -96,7 +101,9 @@ fn the_mtu_of_fragmentation_needed_grows_by_20_and_is_at_least_1280() {
 #[test]
 fn an_mtu_of_zero_is_the_plateau_below_the_packets_length() {
     let mtu = |total_length: usize| {
-        v4::to_v6(head(3, 4, 0), Quoted { total_length, fragment_header: false }).unwrap().rest
+        v4::to_v6(head(3, 4, 0), Quoted { total_length, fragment_header: false }, &Params::DEFAULT)
+            .unwrap()
+            .rest
     };
     assert_eq!(mtu(1500), 1512, "RFC 1191 section 7.1: 1492");
     assert_eq!(mtu(65_535), 32_020);
@@ -108,7 +115,9 @@ fn an_mtu_of_zero_is_the_plateau_below_the_packets_length() {
 #[test]
 fn the_mtu_of_packet_too_big_shrinks_by_20_or_28_and_never_wraps() {
     let mtu = |mtu: u32, fragment_header: bool| {
-        v6::to_v4(head(2, 0, mtu), Quoted { total_length: 1500, fragment_header }).unwrap().rest
+        v6::to_v4(head(2, 0, mtu), Quoted { total_length: 1500, fragment_header }, &Params::DEFAULT)
+            .unwrap()
+            .rest
     };
     assert_eq!(mtu(1500, false), 1480);
     assert_eq!(mtu(1500, true), 1472);
@@ -116,4 +125,20 @@ fn the_mtu_of_packet_too_big_shrinks_by_20_or_28_and_never_wraps() {
     assert_eq!(mtu(0, false), 68);
     assert_eq!(mtu(27, true), 68);
     assert_eq!(mtu(u32::MAX, false), 65_535);
+}
+
+/// RFC 7915 §4.2 and §5.2: no error promises more than the next links carry.
+#[test]
+fn the_mtu_of_a_translated_error_is_no_more_than_the_next_links_carry() {
+    let links = |ipv6_mtu, ipv4_mtu| Params { ipv6_mtu, ipv4_mtu, ..Params::DEFAULT };
+    let to_v6 = |mtu, params| v4::to_v6(head(3, 4, mtu), QUOTED, &params).unwrap().rest;
+    assert_eq!(to_v6(1480, links(1400, 1500)), 1400);
+    assert_eq!(to_v6(1480, links(9000, 1380)), 1400);
+    assert_eq!(to_v6(1480, links(9000, 9000)), 1500);
+    assert_eq!(to_v6(1480, links(500, 500)), 1280);
+    let to_v4 = |mtu, params| v6::to_v4(head(2, 0, mtu), QUOTED, &params).unwrap().rest;
+    assert_eq!(to_v4(1500, links(1400, 1500)), 1380);
+    assert_eq!(to_v4(1500, links(9000, 1400)), 1400);
+    assert_eq!(to_v4(1500, links(9000, 9000)), 1480);
+    assert_eq!(to_v4(1500, links(0, 0)), 68);
 }

@@ -1,7 +1,7 @@
 //! `ICMPv4` types (RFC 792), and what their errors are in `ICMPv6` (RFC 7915 §4.2).
 
 use super::{Head, Quoted, Translated, v6};
-use crate::DropReason;
+use crate::{DropReason, Params};
 
 pub(crate) const ECHO_REPLY: u8 = 0;
 pub(crate) const UNREACHABLE: u8 = 3;
@@ -22,19 +22,29 @@ pub(crate) fn is_error(kind: u8) -> bool {
     matches!(kind, UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM)
 }
 
-/// The bytes of the packet inside that are there of the original datagram, where extensions follow it (RFC 4884 §5.1).
+/// What the length attribute counts in, in bytes (RFC 4884 §5.1).
+pub(crate) const LENGTH_UNIT: usize = 4;
+
+/// The length attribute: the bytes of the packet inside, where extensions follow it (RFC 4884 §4.1). All types that are
+/// errors here have one.
 pub(crate) fn quote_length(head: Head) -> usize {
-    usize::from((head.rest >> 16) as u8) * 4
+    usize::from((head.rest >> 16) as u8) * LENGTH_UNIT
+}
+
+/// The header with a length attribute.
+pub(crate) fn with_quote_length(head: Head, length: usize) -> Head {
+    let units = (length / LENGTH_UNIT) as u32;
+    Head { rest: head.rest & 0xff00_ffff | (units & 0xff) << 16, ..head }
 }
 
 /// The error in `ICMPv6`.
-pub(crate) fn to_v6(head: Head, quoted: Quoted) -> Translated {
+pub(crate) fn to_v6(head: Head, quoted: Quoted, params: &Params) -> Translated {
     match (head.kind, head.code) {
         (UNREACHABLE, 0 | 1 | 5 | 6 | 7 | 8 | 11 | 12) => Ok(Head::new(v6::UNREACHABLE, 0)),
         (UNREACHABLE, 2) => Ok(Head { rest: NEXT_HEADER_AT, ..Head::new(v6::PARAMETER_PROBLEM, 1) }),
         (UNREACHABLE, 3) => Ok(Head::new(v6::UNREACHABLE, 4)),
         (UNREACHABLE, FRAGMENTATION_NEEDED) => {
-            let mtu = mtu(head.rest & 0xffff, quoted.total_length);
+            let mtu = mtu(head.rest & 0xffff, quoted.total_length, params);
             Ok(Head { rest: mtu, ..Head::new(v6::PACKET_TOO_BIG, 0) })
         }
         (UNREACHABLE, 9 | 10 | 13 | 15) => Ok(Head::new(v6::UNREACHABLE, 1)),
@@ -47,15 +57,16 @@ pub(crate) fn to_v6(head: Head, quoted: Quoted) -> Translated {
     }
 }
 
-/// The MTU for the IPv6 sender: 20 bytes more, since its header is that much longer, and never below 1280.
-fn mtu(mtu: u32, total_length: usize) -> u32 {
+/// The MTU for the IPv6 sender: 20 bytes more, since its header is that much longer, no more than the next links carry, and
+/// never below 1280.
+fn mtu(mtu: u32, total_length: usize, params: &Params) -> u32 {
     let mtu = if mtu == 0 {
         let lower = PLATEAUS.into_iter().find(|plateau| (*plateau as usize) < total_length);
         lower.unwrap_or(68)
     } else {
         mtu
     };
-    (mtu + 20).max(1280)
+    (mtu + 20).min(params.ipv4_mtu() + 20).min(params.ipv6_mtu()).max(1280)
 }
 
 /// RFC 7915 §4.2, figure 3.

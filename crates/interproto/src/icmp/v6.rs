@@ -3,10 +3,11 @@
 use core::net::Ipv6Addr;
 
 use super::{Head, Quoted, Translated, v4};
-use crate::DropReason;
 use crate::bytes::{put, put_u16};
 use crate::checksum::{Sum, pseudo_v6};
+use crate::params::LEAST_IPV4_MTU;
 use crate::parse::ICMPV6;
+use crate::{DropReason, Params};
 
 pub(crate) const UNREACHABLE: u8 = 1;
 pub(crate) const PACKET_TOO_BIG: u8 = 2;
@@ -15,24 +16,35 @@ pub(crate) const PARAMETER_PROBLEM: u8 = 4;
 pub(crate) const ECHO_REQUEST: u8 = 128;
 pub(crate) const ECHO_REPLY: u8 = 129;
 
-/// The least MTU that IPv4 knows (RFC 791 §3.2).
-const LOWEST_MTU: u32 = 68;
-
 /// Whether an error of this type can be translated.
 pub(crate) fn is_error(kind: u8) -> bool {
     matches!(kind, UNREACHABLE | PACKET_TOO_BIG | TIME_EXCEEDED | PARAMETER_PROBLEM)
 }
 
-/// The bytes of the packet inside that are there of the original datagram, where extensions follow it (RFC 4884 §4.2).
+/// What the length attribute counts in, in bytes (RFC 4884 §5.1).
+pub(crate) const LENGTH_UNIT: usize = 8;
+
+/// Whether errors of this type can have extensions (RFC 4884 §4.3, §4.4).
+pub(crate) fn has_quote_length(kind: u8) -> bool {
+    matches!(kind, UNREACHABLE | TIME_EXCEEDED)
+}
+
+/// The length attribute: the bytes of the packet inside, where extensions follow it (RFC 4884 §4.3).
 pub(crate) fn quote_length(head: Head) -> usize {
-    match head.kind {
-        UNREACHABLE | TIME_EXCEEDED => usize::from((head.rest >> 24) as u8) * 8,
-        _ => 0,
+    if has_quote_length(head.kind) { usize::from((head.rest >> 24) as u8) * LENGTH_UNIT } else { 0 }
+}
+
+/// The header with a length attribute, if its type has one.
+pub(crate) fn with_quote_length(head: Head, length: usize) -> Head {
+    if !has_quote_length(head.kind) {
+        return head;
     }
+    let units = (length / LENGTH_UNIT) as u32;
+    Head { rest: head.rest & 0x00ff_ffff | units << 24, ..head }
 }
 
 /// The error in `ICMPv4`.
-pub(crate) fn to_v4(head: Head, quoted: Quoted) -> Translated {
+pub(crate) fn to_v4(head: Head, quoted: Quoted, params: &Params) -> Translated {
     match (head.kind, head.code) {
         (UNREACHABLE, 0 | 2 | 3) => Ok(Head::new(v4::UNREACHABLE, 1)),
         (UNREACHABLE, 1) => Ok(Head::new(v4::UNREACHABLE, 10)),
@@ -40,7 +52,8 @@ pub(crate) fn to_v4(head: Head, quoted: Quoted) -> Translated {
         // The code is zero and to be ignored (RFC 4443 §3.2).
         (PACKET_TOO_BIG, _) => {
             let longer = if quoted.fragment_header { 28 } else { 20 };
-            let mtu = head.rest.saturating_sub(longer).clamp(LOWEST_MTU, 0xffff);
+            let mtu = head.rest.min(params.ipv6_mtu()).saturating_sub(longer);
+            let mtu = mtu.min(params.ipv4_mtu()).max(u32::from(LEAST_IPV4_MTU));
             Ok(Head { rest: mtu, ..Head::new(v4::UNREACHABLE, v4::FRAGMENTATION_NEEDED) })
         }
         (TIME_EXCEEDED, code) => Ok(Head::new(v4::TIME_EXCEEDED, code)),

@@ -1,6 +1,6 @@
 //! Reading ICMP headers, alike in both families but for the numbers of their types.
 
-use super::{Transport, Upper, What};
+use super::{Part, Transport, Upper, What};
 use crate::bytes::{u8_at, u16_at};
 use crate::headers::ICMP;
 use crate::{DropReason, Ports};
@@ -11,6 +11,14 @@ pub(super) struct Kinds {
     pub(super) echo_reply: u8,
     /// Whether an error of this type can be translated.
     pub(super) is_error: fn(u8) -> bool,
+}
+
+impl Kinds {
+    /// Whether no error may be sent about this piece of an ICMP message: it is not seen to be the beginning of an echo.
+    pub(super) fn quiet(&self, bytes: &[u8], part: Part) -> bool {
+        let kind = u8_at(bytes, 0);
+        part == Part::Later || (kind != Some(self.echo_request) && kind != Some(self.echo_reply))
+    }
 }
 
 /// Reads an ICMP header. `bytes` begin at it and end with the packet.

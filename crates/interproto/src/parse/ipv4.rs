@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use super::{
     DESTINATION_OPTIONS, FRAGMENT_HEADER, HOP_BY_HOP, ICMPV4, ICMPV6, Parsed, Part, ROUTING, Transport, What,
-    icmp, protocol, transport,
+    icmp, let_in, protocol, transport,
 };
 use crate::DropReason;
 use crate::Tuple;
@@ -73,14 +73,16 @@ pub(crate) fn parse(storage: &[u8], range: Range<usize>, what: What) -> Result<P
     if what == What::Packet && header_length + fragment.reach(upper_length) > LONGEST {
         return Err(DropReason::MalformedHeader);
     }
-    let Transport { upper, ports } = match header[9] {
+    let read = match header[9] {
         HOP_BY_HOP | ROUTING | FRAGMENT_HEADER | ICMPV6 | DESTINATION_OPTIONS => {
-            return Err(DropReason::ForbiddenProtocol);
+            Err(DropReason::ForbiddenProtocol)
         }
-        ICMPV4 if part != Part::Whole => return Err(DropReason::FragmentedIcmp),
-        ICMPV4 => icmp::read(upper_bytes, what, &KINDS)?,
-        other => transport::read(other, upper_bytes, part, what)?,
+        ICMPV4 if part != Part::Whole => Err(DropReason::FragmentedIcmp),
+        ICMPV4 => icmp::read(upper_bytes, what, &KINDS),
+        other => transport::read(other, upper_bytes, part, what),
     };
+    let Transport { upper, ports } = let_in(read, what, &mut refusal)?;
+    let quiet = part == Part::Later || (header[9] == ICMPV4 && KINDS.quiet(upper_bytes, part));
     let source = Ipv4Addr::new(header[12], header[13], header[14], header[15]);
     let destination = Ipv4Addr::new(header[16], header[17], header[18], header[19]);
     Ok(Parsed {
@@ -96,6 +98,7 @@ pub(crate) fn parse(storage: &[u8], range: Range<usize>, what: What) -> Result<P
         upper,
         tuple: Tuple { source, destination, protocol: protocol(header[9], ICMPV4), ports },
         refusal,
+        quiet,
     })
 }
 

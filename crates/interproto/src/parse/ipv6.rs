@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use super::{
     AUTHENTICATION, DESTINATION_OPTIONS, FRAGMENT_HEADER, HIP, HOP_BY_HOP, ICMPV4, ICMPV6, MOBILITY, Parsed,
-    Part, ROUTING, SHIM6, Transport, UDP, What, icmp, protocol, transport,
+    Part, ROUTING, SHIM6, Transport, What, icmp, let_in, protocol, transport,
 };
 use crate::DropReason;
 use crate::Tuple;
@@ -48,7 +48,7 @@ pub(crate) fn parse(storage: &[u8], range: Range<usize>, what: What) -> Result<P
     let end = promised.min(range.end);
     let bytes = storage.get(..end).ok_or(DropReason::Truncated)?;
 
-    let Extensions { upper_at, next_header, fragment, refusal } =
+    let Extensions { upper_at, next_header, fragment, mut refusal } =
         extensions(bytes, start, start + IPV6, header[6], what)?;
     let part = Part::of(fragment.as_ref());
     let upper_bytes = bytes.get(upper_at..).ok_or(DropReason::Truncated)?;
@@ -58,15 +58,14 @@ pub(crate) fn parse(storage: &[u8], range: Range<usize>, what: What) -> Result<P
     let (source, destination) = (Ipv6Addr::from(source), Ipv6Addr::from(destination));
     let upper_length = promised.saturating_sub(upper_at);
 
-    let Transport { upper, ports } = match next_header {
-        ICMPV4 => return Err(DropReason::ForbiddenProtocol),
-        ICMPV6 if part != Part::Whole => return Err(DropReason::FragmentedIcmp),
-        ICMPV6 => icmp::read(upper_bytes, what, &KINDS)?,
-        UDP if what == What::Packet && part != Part::Later && u16_at(upper_bytes, 6) == Some(0) => {
-            return Err(DropReason::UdpZeroChecksumV6);
-        }
-        other => transport::read(other, upper_bytes, part, what)?,
+    let read = match next_header {
+        ICMPV4 => Err(DropReason::ForbiddenProtocol),
+        ICMPV6 if part != Part::Whole => Err(DropReason::FragmentedIcmp),
+        ICMPV6 => icmp::read(upper_bytes, what, &KINDS),
+        other => transport::read(other, upper_bytes, part, what),
     };
+    let Transport { upper, ports } = let_in(read, what, &mut refusal)?;
+    let quiet = next_header == ICMPV6 && KINDS.quiet(upper_bytes, part);
     Ok(Parsed {
         start,
         upper_at,
@@ -80,6 +79,7 @@ pub(crate) fn parse(storage: &[u8], range: Range<usize>, what: What) -> Result<P
         upper,
         tuple: Tuple { source, destination, protocol: protocol(next_header, ICMPV6), ports },
         refusal,
+        quiet,
     })
 }
 
@@ -139,6 +139,22 @@ pub(crate) fn segments_left_at(packet: &[u8]) -> Option<usize> {
     for _ in 0..MOST_EXTENSION_HEADERS {
         match next_header {
             ROUTING if u8_at(packet, at + 3)? > 0 => return Some(at + 3),
+            HOP_BY_HOP | DESTINATION_OPTIONS | ROUTING => {
+                next_header = u8_at(packet, at)?;
+                at += 8 + usize::from(u8_at(packet, at + 1)?) * 8;
+            }
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// Where the fragment header lies, counted from the IPv6 header.
+pub(crate) fn fragment_header_at(packet: &[u8]) -> Option<usize> {
+    let (mut at, mut next_header) = (IPV6, u8_at(packet, 6)?);
+    for _ in 0..MOST_EXTENSION_HEADERS {
+        match next_header {
+            FRAGMENT_HEADER => return Some(at),
             HOP_BY_HOP | DESTINATION_OPTIONS | ROUTING => {
                 next_header = u8_at(packet, at)?;
                 at += 8 + usize::from(u8_at(packet, at + 1)?) * 8;

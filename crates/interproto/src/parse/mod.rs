@@ -6,10 +6,12 @@ mod ipv6;
 mod transport;
 
 pub(crate) use ipv4::parse as parse_v4;
-pub(crate) use ipv6::{parse as parse_v6, segments_left_at};
+pub(crate) use ipv6::{fragment_header_at, parse as parse_v6, segments_left_at};
+
+use core::ops::Range;
 
 use crate::headers::Fragment;
-use crate::{Ports, Protocol, Tuple};
+use crate::{DropReason, FragmentPart, HEADROOM, Ports, Protocol, Tuple};
 
 pub(crate) const HOP_BY_HOP: u8 = 0;
 pub(crate) const ICMPV4: u8 = 1;
@@ -33,6 +35,14 @@ pub(crate) enum What {
     Packet,
     /// The packet inside an ICMP error: its tail may be missing, and checksums may no longer hold.
     Quote,
+}
+
+/// Refuses what does not leave the headroom that translation needs.
+pub(crate) fn in_place(storage: &[u8], packet: &Range<usize>) -> Result<(), DropReason> {
+    if packet.start < HEADROOM || packet.end > storage.len() || packet.start > packet.end {
+        return Err(DropReason::NoHeadroom);
+    }
+    Ok(())
 }
 
 /// A packet that was read. All places are offsets in the caller's storage.
@@ -60,19 +70,29 @@ pub(crate) struct Parsed<A> {
     pub(crate) upper: Upper,
     /// Who talks to whom.
     pub(crate) tuple: Tuple<A>,
-    /// Something that translation will refuse, and that its sender is told about.
-    pub(crate) refusal: Option<crate::DropReason>,
+    /// Something that translation will refuse, and that its sender may be told about.
+    pub(crate) refusal: Option<DropReason>,
+    /// No error may be sent about this packet: it is an ICMP error, or may be a part of one, or an IPv4 fragment behind the
+    /// first (RFC 1812 §4.3.2.7, RFC 4443 §2.4 (e)).
+    pub(crate) quiet: bool,
 }
 
 impl<A> Parsed<A> {
+    /// The same for callers.
+    pub(crate) fn fragment_part(&self) -> Option<FragmentPart> {
+        let fragment = self.fragment.filter(|_| self.is_fragmented())?;
+        Some(FragmentPart {
+            identification: fragment.identification,
+            offset: fragment.offset * 8,
+            more: fragment.more,
+            headers: self.upper_at - self.start,
+            payload: self.upper_at..self.end,
+        })
+    }
+
     /// Whether this is one of several fragments.
     pub(crate) fn is_fragmented(&self) -> bool {
         self.fragment.is_some_and(|fragment| fragment.offset != 0 || fragment.more)
-    }
-
-    /// Whether this is a fragment behind the first.
-    pub(crate) fn is_later_fragment(&self) -> bool {
-        self.fragment.is_some_and(|fragment| fragment.offset != 0)
     }
 }
 
@@ -91,6 +111,17 @@ pub(crate) enum Upper {
     Error,
     /// Nothing that translation touches.
     Opaque,
+}
+
+impl Upper {
+    /// Where the checksum lies, counted from the transport header.
+    pub(crate) fn checksum_at(self) -> Option<usize> {
+        match self {
+            Self::Ported { checksum_at, .. } => Some(checksum_at),
+            Self::Echo { .. } | Self::Error => Some(2),
+            Self::Opaque => None,
+        }
+    }
 }
 
 /// Which part of a datagram a packet holds.
@@ -130,4 +161,19 @@ struct Transport {
 
 impl Transport {
     const OPAQUE: Self = Self { upper: Upper::Opaque, ports: Ports::None };
+}
+
+/// A packet that translation will refuse is let in, so that its sender can be told; a quote is not.
+fn let_in(
+    read: Result<Transport, DropReason>,
+    what: What,
+    refusal: &mut Option<DropReason>,
+) -> Result<Transport, DropReason> {
+    match read {
+        Err(reason) if what == What::Packet && reason.is_refusal() => {
+            refusal.get_or_insert(reason);
+            Ok(Transport::OPAQUE)
+        }
+        read => read,
+    }
 }

@@ -102,7 +102,7 @@ pub(crate) fn six_to_four(
                 assert_eq!(packets.next(), None, "one IPv6 packet becomes one IPv4 packet");
                 Ok(translated)
             }
-            Verdict::Drop(reason) => Err(reason),
+            Verdict::Reply(reason) | Verdict::Hold(reason) | Verdict::Drop(reason) => Err(reason),
         }
     });
     match &result {
@@ -133,7 +133,7 @@ pub(crate) fn four_to_six(
                 }
                 Ok(all)
             }
-            Verdict::Drop(reason) => Err(reason),
+            Verdict::Reply(reason) | Verdict::Hold(reason) | Verdict::Drop(reason) => Err(reason),
         }
     });
     match &result {
@@ -174,12 +174,15 @@ pub(crate) fn refused4(packet: &[u8]) -> DropReason {
     four_to_six(packet, &inward(), &Params::default()).expect_err("to be dropped")
 }
 
-/// The translator's own error about an IPv6 packet, after a translation that failed if `translate` says so.
+/// Links that carry no more than this.
+pub(crate) const LINKS: Params = Params { ipv6_mtu: 1420, ipv4_mtu: 1380, ..Params::DEFAULT };
+
+/// The translator's own error about an IPv6 packet.
 pub(crate) fn own_error6(packet: &[u8], error: Icmpv6Error) -> Option<Vec<u8>> {
     let mut storage = storage(packet);
     let range = HEADROOM..HEADROOM + packet.len();
     let mut checked = Ipv6Packet::check(&mut storage, range.clone()).expect("well formed");
-    let answer = checked.error(error, OWN6).map(<[u8]>::to_vec);
+    let answer = checked.error(error, OWN6, &LINKS).map(<[u8]>::to_vec);
     assert_eq!(&storage[range], packet, "the packet stays as it was");
     answer.inspect(|answer| referee::checksums(answer))
 }
@@ -189,7 +192,7 @@ pub(crate) fn own_error4(packet: &[u8], error: Icmpv4Error) -> Option<Vec<u8>> {
     let mut storage = storage(packet);
     let range = HEADROOM..HEADROOM + packet.len();
     let mut checked = Ipv4Packet::check(&mut storage, range.clone()).expect("well formed");
-    let answer = checked.error(error, OWN4).map(<[u8]>::to_vec);
+    let answer = checked.error(error, OWN4, &LINKS).map(<[u8]>::to_vec);
     assert_eq!(&storage[range], packet, "the packet stays as it was");
     answer.inspect(|answer| referee::checksums(answer))
 }
