@@ -114,6 +114,8 @@ impl<'a> Ipv6Packet<'a> {
     /// `identification` is for a packet that leaves without DF and brought no identification of its own: a number that the
     /// caller does not use again soon between the same two hosts (RFC 6864 §4). The segments of a super-packet
     /// ([`Self::segments`]) use as many, from this one up.
+    ///
+    /// DF of a super-packet is decided by the length of its first segment (RFC 7915 §5.1), for the last and shorter one too.
     pub fn translate(
         &mut self,
         rewrite_to: &Rewrite<Ipv4Addr>,

@@ -6,7 +6,7 @@ mod common;
 use common::packets::*;
 use common::*;
 use etherparse::{Ipv4HeaderSlice, Ipv6FragmentHeader};
-use interproto::{DropReason, Params, PortRewrite};
+use interproto::{DropReason, HEADROOM, Ipv4Packet, Ipv6Packet, Params, PortRewrite, Ports, Verdict};
 
 /// One IPv6 fragment: its header, and what it carries.
 fn fragment6(packet: &[u8]) -> (Ipv6FragmentHeader, &[u8]) {
@@ -278,4 +278,119 @@ fn the_lowest_mtu_of_the_ipv6_network_can_be_larger_and_never_smaller_than_1280(
             assert_eq!(all[0][40..], expected);
         }
     }
+}
+
+/// The fragments of a datagram, and the datagram that a caller puts together: the first one's headers, and all payload.
+fn reassembled(flow: Flow, protocol: u8, payload: &[u8], each: usize) -> (Vec<Vec<u8>>, Vec<u8>) {
+    let piece = |at: usize| {
+        let end = payload.len().min(at + each);
+        Ip::new(flow, protocol, &payload[at..end]).piece(0x1234_5678, at as u16, end < payload.len()).bytes()
+    };
+    let fragments: Vec<_> = (0..payload.len()).step_by(each).map(piece).collect();
+    let headers = fragments[0].len() - each.min(payload.len());
+    (fragments.clone(), [&fragments[0][..headers], payload].concat())
+}
+
+/// RFC 7915 §1.2: a fragmented ICMP message is translated when it is whole again.
+#[test]
+fn a_reassembled_echo_is_translated_whole() {
+    let payload = pattern(4000);
+    let (fragments, whole) = reassembled(OUT6, ICMPV6, &icmp(OUT6, 128, 0, 7 << 16 | 1, &payload), 1448);
+    assert!(fragments.iter().all(|fragment| refused6(fragment) == DropReason::FragmentedIcmp));
+    let mut buffer = storage(&whole);
+    let mut checked = Ipv6Packet::check_reassembled(&mut buffer, HEADROOM..HEADROOM + whole.len()).unwrap();
+    assert_eq!(checked.tuple().ports, Ports::Identifier(7));
+    assert_eq!(checked.fragment(), None);
+    let Verdict::Forward(mut packets) = checked.translate(&outward(), IDENTIFICATION, &Params::default())
+    else {
+        panic!("an echo request")
+    };
+    // Without DF, with the datagram's own identification: routers on the way may cut it again.
+    let expected = echo_request(OUT4, 7, &payload).may_fragment(0x5678);
+    let expected = Ip { payload: icmp(OUT4, 8, 0, 7 << 16 | 1, &payload), ..expected }.hop_limit(63).bytes();
+    assert_eq!(packets.next(), Some(&expected[..]));
+
+    let (fragments, whole) = reassembled(IN4, ICMPV4, &icmp(IN4, 0, 0, 7 << 16 | 1, &payload), 1480);
+    assert!(fragments.iter().all(|fragment| refused4(fragment) == DropReason::FragmentedIcmp));
+    let mut buffer = storage(&whole);
+    let mut checked = Ipv4Packet::check_reassembled(&mut buffer, HEADROOM..HEADROOM + whole.len()).unwrap();
+    let Verdict::Forward(mut packets) = checked.translate(&inward(), &Params::default()) else {
+        panic!("an echo reply")
+    };
+    let expected = icmp(IN6, 129, 0, 7 << 16 | 1, &payload);
+    let (mut at, mut count) = (0, 0);
+    while let Some(packet) = packets.next() {
+        referee::lengths(packet);
+        assert_eq!(packet[44..48], 0x5678_u32.to_be_bytes(), "the datagram's own identification");
+        assert_eq!(packet[48..], expected[at..at + packet.len() - 48]);
+        (at, count) = (at + packet.len() - 48, count + 1);
+    }
+    assert_eq!((at, count), (expected.len(), 4));
+}
+
+/// RFC 7915 §4.5: the first fragment cannot get the checksum of what it does not hold.
+#[test]
+fn a_reassembled_datagram_without_a_checksum_gets_one() {
+    let mut datagram = udp(IN4, 53, 40_000, &pattern(3000));
+    datagram[6..8].fill(0);
+    let (fragments, whole) = reassembled(IN4, UDP, &datagram, 1480);
+    assert_eq!(refused4(&fragments[0]), DropReason::UdpZeroChecksumFragment);
+    let mut buffer = storage(&whole);
+    let mut checked = Ipv4Packet::check_reassembled(&mut buffer, HEADROOM..HEADROOM + whole.len()).unwrap();
+    let params = Params { lowest_ipv6_mtu: 9000, ..Params::default() };
+    let Verdict::Forward(mut packets) = checked.translate(&inward(), &params) else { panic!("a datagram") };
+    let packet = packets.next().unwrap();
+    referee::checksums(packet);
+    assert_eq!(packet[40..], udp(IN6, 53, 40_000, &pattern(3000)));
+}
+
+#[test]
+fn fragments_that_only_the_whole_datagram_can_be_are_held_and_say_where_they_belong() {
+    let fragment = Ip::new(OUT6, ICMPV6, pattern(800)).extension(DESTINATION_OPTIONS, &[0; 8]);
+    let bytes = fragment.piece(0xdead_beef, 1600, true).bytes();
+    let mut buffer = storage(&bytes);
+    let mut checked = Ipv6Packet::check(&mut buffer, HEADROOM..HEADROOM + bytes.len()).unwrap();
+    assert_eq!(checked.refusal(), Some(DropReason::FragmentedIcmp));
+    let part = checked.fragment().unwrap();
+    assert_eq!((part.identification, part.offset, part.more), (0xdead_beef, 1600, true));
+    assert_eq!((part.headers, part.payload), (56, HEADROOM + 56..HEADROOM + 856));
+    let verdict = checked.translate(&outward(), 1, &Params::default());
+    assert!(matches!(verdict, Verdict::Hold(DropReason::FragmentedIcmp)), "{verdict:?}");
+
+    let bytes = Ip::new(IN4, ICMPV4, pattern(800)).piece(0xbeef, 1600, false).bytes();
+    let mut buffer = storage(&bytes);
+    let mut checked = Ipv4Packet::check(&mut buffer, HEADROOM..HEADROOM + bytes.len()).unwrap();
+    let part = checked.fragment().unwrap();
+    assert_eq!((part.identification, part.offset, part.more), (0xbeef, 1600, false));
+    assert_eq!((part.headers, part.payload), (20, HEADROOM + 20..HEADROOM + 820));
+    let verdict = checked.translate(&inward(), &Params::default());
+    assert!(matches!(verdict, Verdict::Hold(DropReason::FragmentedIcmp)), "{verdict:?}");
+}
+
+/// What was put together can be longer than any packet, or be no packet at all.
+#[test]
+fn what_cannot_be_a_reassembled_datagram_is_refused() {
+    let mut long = Ip::new(IN4, ICMPV4, [0; 8]).bytes();
+    long.resize(65_536, 0);
+    let range = HEADROOM..HEADROOM + long.len();
+    let refused = Ipv4Packet::check_reassembled(&mut storage(&long), range).unwrap_err();
+    assert_eq!(refused, DropReason::MalformedHeader);
+    let mut long = Ip::new(OUT6, ICMPV6, [0; 8]).piece(1, 0, true).bytes();
+    long.resize(40 + 65_536, 0);
+    let range = HEADROOM..HEADROOM + long.len();
+    let refused = Ipv6Packet::check_reassembled(&mut storage(&long), range).unwrap_err();
+    assert_eq!(refused, DropReason::MalformedHeader);
+    for length in 0..60 {
+        for first in [0x45, 0x4f, 0x60] {
+            let mut bytes = vec![44; length];
+            bytes.iter_mut().take(1).for_each(|byte| *byte = first);
+            let range = HEADROOM..HEADROOM + length;
+            let four = Ipv4Packet::check_reassembled(&mut storage(&bytes), range.clone()).is_ok();
+            let six = Ipv6Packet::check_reassembled(&mut storage(&bytes), range).is_ok();
+            assert!(!four || (length >= 20 && first == 0x45), "{length} bytes");
+            assert!(!six || (length >= 48 && first == 0x60), "{length} bytes");
+        }
+    }
+    assert_eq!(Ipv4Packet::check_reassembled(&mut [0; 100], 0..100).unwrap_err(), DropReason::NoHeadroom);
+    assert_eq!(Ipv6Packet::check_reassembled(&mut [0; 100], 0..100).unwrap_err(), DropReason::NoHeadroom);
 }
