@@ -4,7 +4,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use interproto::Params;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rfc6052::NonGlobal;
 use rtnl::{Desired, DesiredLink, Snapshot};
@@ -12,7 +11,7 @@ use rtnl::{Desired, DesiredLink, Snapshot};
 use crate::config::{
     AllowFrom, DEFAULT_MAX_LEASES_PER_SUBNET, PoolSettings, Pools, Settings, built_in_denied,
 };
-use crate::datapath::Rules;
+use crate::datapath::{RouterPool, Rules};
 use crate::kernel::LINK_ALIAS;
 use crate::kernel::masquerade::Masquerade;
 use crate::kernel::preflight::{NoDefaultPool, choose_default_pool, default_allow_from};
@@ -129,7 +128,8 @@ impl Plan {
                 .icmp_source_v6
                 .or(own_v6)
                 .unwrap_or_else(|| settings.translation_prefix.embed(self.router_address)),
-            params: Params::default(),
+            router_pool: settings.icmp_router_pool.map(RouterPool::new),
+            params: settings.translation,
         }
     }
 }

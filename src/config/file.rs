@@ -86,6 +86,8 @@ impl<'t> Reader<'t> {
             allow_non_global: self.value(&mut top, "allow_non_global"),
             icmp_source_v4: self.text_value(&mut top, "icmp_source_v4"),
             icmp_source_v6: self.text_value(&mut top, "icmp_source_v6"),
+            icmp_errors_per_second: self.value(&mut top, "icmp_errors_per_second"),
+            icmp_router_pool: self.text_value(&mut top, "icmp_router_pool"),
             enable_forwarding: self.value(&mut top, "enable_forwarding"),
             on_exit: self.value(&mut top, "on_exit"),
             prometheus: self.text_value(&mut top, "prometheus"),
@@ -95,6 +97,12 @@ impl<'t> Reader<'t> {
             partial.log_format = self.value(&mut log, "format");
             partial.log_level = self.value(&mut log, "level");
             self.unknown(&log);
+        }
+        if let Some(mut translation) = self.section(&mut top, "translation") {
+            partial.lowest_ipv6_mtu = self.value(&mut translation, "lowest_ipv6_mtu");
+            partial.traffic_class = self.text_value(&mut translation, "traffic_class");
+            partial.udp_zero_checksum = self.text_value(&mut translation, "udp_zero_checksum");
+            self.unknown(&translation);
         }
         if let Some(mut hold) = self.section(&mut top, "hold") {
             partial.hold_packets_per_host = self.value(&mut hold, "packets_per_host");

@@ -11,6 +11,7 @@ mod text;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use interproto::Params;
 use ipnet::{Ipv4Net, Ipv6Net};
 use rfc6052::Prefix;
 use serde::Deserialize;
@@ -35,6 +36,10 @@ pub const DEFAULT_ADDRESS_REST: Duration = Duration::from_mins(2);
 /// The device's MTU in bytes where none is given: longer than what links carry, so that the kernel's next step, which
 /// knows the real link, decides what fits and says so to the sender.
 pub const DEFAULT_MTU: u16 = 9216;
+
+/// ICMP errors of the router's own per second, for each worker and family. RFC 4443 §2.4 (f) leaves the figure to the operator;
+/// a traceroute of many hosts at once must still get its answers.
+pub const DEFAULT_ICMP_ERRORS_PER_SECOND: u32 = 1000;
 
 /// Leases that the hosts of one /64 may hold at a time in a given pool, where nothing else is said.
 pub const DEFAULT_MAX_LEASES_PER_SUBNET: u32 = 128;
@@ -77,6 +82,14 @@ pub struct Settings {
     pub icmp_source_v4: Option<Ipv4Addr>,
     /// The source of the router's own ICMPv6 errors; a global address of this host where not given.
     pub icmp_source_v6: Option<Ipv6Addr>,
+    /// ICMP errors of the router's own per second, for each worker and family; 0: none (RFC 4443 §2.4 (f), RFC 7915 §4.4,
+    /// §5.4).
+    pub icmp_errors_per_second: u32,
+    /// The sources, on the IPv4 side, of errors from IPv6 routers without an IPv4 address (RFC 6791); the leased address of the
+    /// host that the error is from behind where not given.
+    pub icmp_router_pool: Option<Ipv4Net>,
+    /// The parameters of translation.
+    pub translation: Params,
     /// Whether forwarding may be turned on.
     pub enable_forwarding: bool,
     /// What a clean end does with what was made.

@@ -3,13 +3,15 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use interproto::Params;
 use ipnet::{Ipv4Net, Ipv6Net};
 use rfc6052::Prefix;
 
+use super::text::{TrafficClassText, ZeroChecksumText};
 use super::{
-    AllowFrom, DEFAULT_ADDRESS_REST, DEFAULT_INTERFACE, DEFAULT_MTU, DEFAULT_RESERVATION_TIMEOUT,
-    HoldSettings, LogSettings, OnExit, Placed, PoolSettings, Pools, Problem, Problems, Prometheus,
-    SHORTEST_POOL, Settings, StaticPair,
+    AllowFrom, DEFAULT_ADDRESS_REST, DEFAULT_ICMP_ERRORS_PER_SECOND, DEFAULT_INTERFACE, DEFAULT_MTU,
+    DEFAULT_RESERVATION_TIMEOUT, HoldSettings, LogSettings, OnExit, Placed, PoolSettings, Pools, Problem,
+    Problems, Prometheus, SHORTEST_POOL, Settings, StaticPair,
 };
 use crate::logging::{LogFormat, LogLevel};
 
@@ -33,6 +35,11 @@ pub struct Partial {
     pub allow_non_global: Option<Placed<bool>>,
     pub icmp_source_v4: Option<Placed<Ipv4Addr>>,
     pub icmp_source_v6: Option<Placed<Ipv6Addr>>,
+    pub icmp_errors_per_second: Option<Placed<u32>>,
+    pub icmp_router_pool: Option<Placed<Ipv4Net>>,
+    pub lowest_ipv6_mtu: Option<Placed<u16>>,
+    pub traffic_class: Option<Placed<TrafficClassText>>,
+    pub udp_zero_checksum: Option<Placed<ZeroChecksumText>>,
     pub enable_forwarding: Option<Placed<bool>>,
     pub on_exit: Option<Placed<OnExit>>,
     pub prometheus: Option<Placed<Prometheus>>,
@@ -65,6 +72,11 @@ impl Partial {
             allow_non_global: self.allow_non_global.or(below.allow_non_global),
             icmp_source_v4: self.icmp_source_v4.or(below.icmp_source_v4),
             icmp_source_v6: self.icmp_source_v6.or(below.icmp_source_v6),
+            icmp_errors_per_second: self.icmp_errors_per_second.or(below.icmp_errors_per_second),
+            icmp_router_pool: self.icmp_router_pool.or(below.icmp_router_pool),
+            lowest_ipv6_mtu: self.lowest_ipv6_mtu.or(below.lowest_ipv6_mtu),
+            traffic_class: self.traffic_class.or(below.traffic_class),
+            udp_zero_checksum: self.udp_zero_checksum.or(below.udp_zero_checksum),
             enable_forwarding: self.enable_forwarding.or(below.enable_forwarding),
             on_exit: self.on_exit.or(below.on_exit),
             prometheus: self.prometheus.or(below.prometheus),
@@ -87,6 +99,21 @@ impl Partial {
         check.translation_prefix(self.translation_prefix.as_ref());
         check.icmp_sources(self.icmp_source_v4.as_ref(), self.icmp_source_v6.as_ref());
         check.router_address(self.icmp_source_v4.as_ref(), pools.as_deref(), &self.static_pairs);
+        check.router_pool(self.icmp_router_pool.as_ref());
+        let default = Params::DEFAULT;
+        let translation = Params {
+            lowest_ipv6_mtu: check.between(
+                self.lowest_ipv6_mtu,
+                default.lowest_ipv6_mtu,
+                (1280, u16::MAX),
+                "translation.lowest_ipv6_mtu",
+            ),
+            traffic_class: self.traffic_class.map_or(default.traffic_class, |placed| placed.value.0),
+            udp_zero_checksum: self
+                .udp_zero_checksum
+                .map_or(default.udp_zero_checksum, |placed| placed.value.0),
+            ..default
+        };
         let settings = Settings {
             interface: check.interface(self.interface),
             translation_prefix: self.translation_prefix.map_or(Prefix::WELL_KNOWN, |placed| placed.value),
@@ -127,6 +154,14 @@ impl Partial {
             allow_non_global: is_true(self.allow_non_global.as_ref()),
             icmp_source_v4: self.icmp_source_v4.map(|placed| placed.value),
             icmp_source_v6: self.icmp_source_v6.map(|placed| placed.value),
+            icmp_errors_per_second: check.between(
+                self.icmp_errors_per_second,
+                DEFAULT_ICMP_ERRORS_PER_SECOND,
+                (0, 1_000_000),
+                "icmp_errors_per_second",
+            ),
+            icmp_router_pool: self.icmp_router_pool.map(|placed| placed.value),
+            translation,
             enable_forwarding: is_true(self.enable_forwarding.as_ref()),
             on_exit: self.on_exit.map_or(OnExit::default(), |placed| placed.value),
             prometheus: self.prometheus.map_or(Prometheus::Default, |placed| placed.value),
@@ -260,6 +295,24 @@ impl Check<'_> {
         {
             let address = placed.value;
             self.wrong(placed, format!("icmp_source_v6: {address} cannot be the address of a router"));
+        }
+    }
+
+    fn router_pool(&mut self, placed: Option<&Placed<Ipv4Net>>) {
+        let Some(placed) = placed else { return };
+        let net = placed.value;
+        if net.addr() != net.network() {
+            let meant = net.trunc();
+            self.wrong(
+                placed,
+                format!("icmp_router_pool: {net} has bits set behind its prefix; the network is {meant}"),
+            );
+        }
+        if let Some(denied) = super::built_in_denied().into_iter().find(|denied| overlap(*denied, net)) {
+            self.wrong(
+                placed,
+                format!("icmp_router_pool: {net} overlaps {denied}, which no router can have an address of"),
+            );
         }
     }
 

@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use interproto::{TrafficClass, ZeroChecksum};
+
 use super::*;
 
 fn parse(text: &str) -> Result<Settings, Vec<String>> {
@@ -14,6 +16,8 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(settings.reservation_timeout, DEFAULT_RESERVATION_TIMEOUT);
     assert_eq!(settings.prometheus, Prometheus::Default);
     assert_eq!(settings.hold, HoldSettings::default());
+    assert_eq!(settings.translation, Params::DEFAULT);
+    assert_eq!(settings.icmp_errors_per_second, DEFAULT_ICMP_ERRORS_PER_SECOND);
 }
 
 #[test]
@@ -32,12 +36,18 @@ fn every_key_is_read() {
         allow_non_global = true
         icmp_source_v4 = "192.0.0.8"
         icmp_source_v6 = "2001:db8::1"
+        icmp_errors_per_second = 10
+        icmp_router_pool = "192.0.2.0/28"
         enable_forwarding = true
         on_exit = "keep"
         prometheus = "off"
         [log]
         format = "json"
         level = "debug"
+        [translation]
+        lowest_ipv6_mtu = 1500
+        traffic_class = "dscp:46"
+        udp_zero_checksum = "drop"
         [hold]
         packets_per_host = 2
         hosts = 10
@@ -74,6 +84,14 @@ fn every_key_is_read() {
         allow_non_global: true,
         icmp_source_v4: Some("192.0.0.8".parse().unwrap()),
         icmp_source_v6: Some("2001:db8::1".parse().unwrap()),
+        icmp_errors_per_second: 10,
+        icmp_router_pool: Some("192.0.2.0/28".parse().unwrap()),
+        translation: Params {
+            lowest_ipv6_mtu: 1500,
+            traffic_class: TrafficClass::Dscp(46),
+            udp_zero_checksum: ZeroChecksum::Drop,
+            ..Params::DEFAULT
+        },
         enable_forwarding: true,
         on_exit: OnExit::Keep,
         prometheus: Prometheus::Off,
@@ -166,6 +184,11 @@ fn addresses_that_no_router_can_have_or_lease_are_refused() {
         ("translation_prefix = \"ff00::/96\"", "no addresses that can be routed"),
         ("translation_prefix = \"::/96\"", "no addresses that can be routed"),
         ("icmp_source_v4 = \"224.0.0.1\"", "cannot be the address of a router"),
+        ("icmp_router_pool = \"224.0.0.0/28\"", "no router can have an address of"),
+        ("icmp_router_pool = \"192.0.2.1/28\"", "the network is 192.0.2.0/28"),
+        ("[translation]\nlowest_ipv6_mtu = 1279", "1279 is not between 1280 and 65535"),
+        ("[translation]\ntraffic_class = \"dscp:64\"", "dscp:N with N from 0 to 63"),
+        ("[translation]\nudp_zero_checksum = \"pass\"", "write compute or drop"),
         ("icmp_source_v6 = \"ff02::1\"", "cannot be the address of a router"),
         ("icmp_source_v4 = \"192.0.2.1\"\n[[pool]]\nprefix = \"192.0.2.1/32\"", "none is left"),
         (

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use interproto::{TrafficClass, ZeroChecksum};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 use super::Prometheus;
@@ -65,5 +66,39 @@ impl FromStr for Prometheus {
             "not an address to listen at; write ADDRESS:PORT, like 127.0.0.1:9464 or [::1]:9464, or off"
                 .to_owned()
         })
+    }
+}
+
+/// What becomes of the type of service: `copy`, `zero` or `dscp:46`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrafficClassText(pub(super) TrafficClass);
+
+impl FromStr for TrafficClassText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let dscp = text.strip_prefix("dscp:").and_then(|number| number.parse().ok());
+        match (text, dscp) {
+            ("copy", _) => Ok(Self(TrafficClass::Copy)),
+            ("zero", _) => Ok(Self(TrafficClass::Zero)),
+            (_, Some(dscp @ 0..=63)) => Ok(Self(TrafficClass::Dscp(dscp))),
+            _ => Err("write copy, zero, or dscp:N with N from 0 to 63".to_owned()),
+        }
+    }
+}
+
+/// What becomes of UDP without a checksum: `compute` or `drop`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ZeroChecksumText(pub(super) ZeroChecksum);
+
+impl FromStr for ZeroChecksumText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "compute" => Ok(Self(ZeroChecksum::Compute)),
+            "drop" => Ok(Self(ZeroChecksum::Drop)),
+            _ => Err("write compute or drop".to_owned()),
+        }
     }
 }

@@ -14,4 +14,4 @@ pub use counters::{Counter, Counters, Traffic};
 pub use limiter::TokenBucket;
 pub use reason::{DropReason, Refusal};
 pub use router::{Identifications, Limiters, Output, Router, Verdict};
-pub use rules::{NetSet, Rules};
+pub use rules::{NetSet, RouterPool, Rules};

@@ -8,11 +8,6 @@ use interproto::{EmbeddedRewrite, Ipv4Packet, Ipv6Packet, PortRewrite, Rewrite, 
 
 use super::{Counters, DropReason, Refusal, Rules, TokenBucket, Traffic};
 
-/// ICMP errors of the router's own per second, per worker and family, and their burst. RFC 4443 §2.4 (f) leaves the
-/// figure to the operator of the node; a traceroute of many hosts at once must still get its answers.
-const ICMP_ERRORS_PER_SECOND: u32 = 1000;
-const ICMP_ERROR_BURST: u32 = 200;
-
 /// Where translated packets go.
 pub trait Output {
     /// Writes one packet. `false`: it was not taken.
@@ -66,9 +61,9 @@ impl Identifications {
 }
 
 impl Limiters {
-    /// Both full.
-    pub fn new(now: Timestamp) -> Self {
-        let bucket = || TokenBucket::new(ICMP_ERRORS_PER_SECOND, ICMP_ERROR_BURST, now);
+    /// Both full: so many errors a second, and a fifth of them at once.
+    pub fn new(errors_per_second: u32, now: Timestamp) -> Self {
+        let bucket = || TokenBucket::new(errors_per_second, errors_per_second.div_ceil(5), now);
         Self { v4: bucket(), v6: bucket() }
     }
 }
@@ -248,7 +243,7 @@ impl Router<'_> {
         // An error refreshes nothing (RFC 5508 REQ-6).
         match (self.leases.peek_host(host), rules.prefix.extract(embedded.source)) {
             (Some(lease), Some(peer)) => Judgement::Translate(Rewrite {
-                source: lease.address,
+                source: self.error_source(tuple.source, host, lease.address),
                 destination,
                 ports: PortRewrite::Keep,
                 embedded: Some(EmbeddedRewrite {
@@ -258,6 +253,18 @@ impl Router<'_> {
                 }),
             }),
             _ => Refusal::UnrelatedError.into(),
+        }
+    }
+
+    /// The IPv4 source of an error that `sender` has sent about a packet to `host`: its own address if it has one, else
+    /// one of the pool for such routers, else that of the host (RFC 7915 §5.1, RFC 6791 §3).
+    fn error_source(&self, sender: Ipv6Addr, host: Ipv6Addr, address: Ipv4Addr) -> Ipv4Addr {
+        if sender == host {
+            return address;
+        }
+        match self.leases.peek_host(sender) {
+            Some(own) => own.address,
+            None => self.rules.router_pool.map_or(address, |pool| pool.stand_in(sender)),
         }
     }
 

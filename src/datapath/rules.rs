@@ -55,13 +55,70 @@ pub struct Rules {
     pub icmp_source_v4: Ipv4Addr,
     /// The source of ICMPv6 errors of the router's own.
     pub icmp_source_v6: Ipv6Addr,
+    /// The sources of errors from IPv6 routers without an IPv4 address; `None`: the address of the host that the error is
+    /// from behind.
+    pub router_pool: Option<RouterPool>,
     /// The parameters of translation.
     pub params: Params,
+}
+
+/// IPv4 addresses that stand for IPv6 routers which have none (RFC 6791 §3).
+///
+/// RFC 6791 wants a random one for each error, so that two routers on a path rarely look like a loop. Here each router always
+/// has the same one, spread over the pool by its own address: two of them look alike as rarely, and one router looks like
+/// one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouterPool {
+    first: u32,
+    count: u64,
+}
+
+impl RouterPool {
+    /// All addresses of the network, but for its own and its broadcast address where it has them.
+    pub fn new(net: Ipv4Net) -> Self {
+        let all = 1_u64 << (32 - net.prefix_len());
+        let first = u32::from(net.network());
+        if net.prefix_len() < 31 {
+            Self { first: first + 1, count: all - 2 }
+        } else {
+            Self { first, count: all }
+        }
+    }
+
+    /// The address that stands for this router.
+    pub fn stand_in(&self, router: Ipv6Addr) -> Ipv4Addr {
+        let bits = u128::from(router);
+        // A multiplicative hash: its upper half depends on every bit of the address.
+        let mixed = ((bits >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ bits as u64;
+        let hash = mixed.wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32;
+        // Lemire's reduction: the hash's share of the range.
+        let place = (hash * self.count) >> 32;
+        Ipv4Addr::from(self.first.wrapping_add(place as u32))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn routers_are_spread_over_the_pool_and_each_keeps_its_address() {
+        let stands_in = |pool: &str, router: u128| {
+            RouterPool::new(pool.parse().unwrap()).stand_in(Ipv6Addr::from(router))
+        };
+        let router = |number: u128| 0x2001_0db8 << 96 | number << 64 | 1;
+        let mut seen: Vec<_> = (0..256).map(|number| stands_in("192.0.2.0/28", router(number))).collect();
+        assert_eq!(stands_in("192.0.2.0/28", router(7)), seen[7]);
+        seen.sort_unstable();
+        seen.dedup();
+        let all: Vec<_> = (1..15).map(|host| Ipv4Addr::new(192, 0, 2, host)).collect();
+        assert_eq!(seen, all, "every host address of the network, and neither its first nor its last");
+        assert_eq!(stands_in("192.0.2.9/32", router(1)), Ipv4Addr::new(192, 0, 2, 9));
+        let pair = stands_in("192.0.2.8/31", router(1));
+        assert!(pair == Ipv4Addr::new(192, 0, 2, 8) || pair == Ipv4Addr::new(192, 0, 2, 9));
+        // The largest pool there is makes nothing overflow.
+        stands_in("0.0.0.0/0", u128::MAX);
+    }
 
     #[test]
     fn a_set_holds_the_addresses_of_its_networks_and_no_others() {

@@ -9,6 +9,10 @@ use crate::parse::TCP;
 
 /// The outcome of a translation.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives on the stack for one packet, and there is nothing to box it in"
+)]
 pub enum Verdict<'a> {
     /// Translated, into one packet or several.
     Forward(Packets<'a>),

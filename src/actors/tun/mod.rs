@@ -5,6 +5,7 @@
 //! packets in hand are lost.
 
 mod messages;
+mod notices;
 mod worker;
 
 use std::sync::Arc;

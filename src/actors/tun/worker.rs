@@ -18,6 +18,7 @@ use slog::{o, warn};
 use tokio::sync::Notify;
 
 use super::WorkerEnded;
+use super::notices::Notices;
 use crate::actors::pool::AcquireLeases;
 use crate::clock;
 use crate::datapath::hold::{Hold, Limits, Parked};
@@ -116,6 +117,7 @@ struct Worker<'s, Q> {
     seat: &'s Seat,
     hold: Hold,
     limiters: Limiters,
+    notices: Notices,
     identifications: Identifications,
     buffer: Box<[u8]>,
     /// Hosts to ask `pool` for at the end of this turn: at most one per packet of a batch and one per waiting host.
@@ -143,7 +145,8 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
             queue,
             seat,
             hold: Hold::new(limits),
-            limiters: Limiters::new(clock::now()),
+            limiters: Limiters::new(seat.shared.settings.icmp_errors_per_second, clock::now()),
+            notices: Notices::new(clock::now()),
             identifications: Identifications::new(random_seed()),
             buffer: vec![0; HEADROOM + LONGEST_PACKET].into_boxed_slice(),
             ask: Vec::with_capacity(BATCH),
@@ -215,7 +218,20 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
         let verdict = self.with_router(moment, |router, buffer, out| {
             router.process(buffer, HEADROOM..HEADROOM + length, out)
         });
-        let Verdict::Hold(host) = verdict else { return };
+        let host = match verdict {
+            Verdict::Hold(host) => host,
+            Verdict::Drop(reason) => {
+                self.notices.dropped(
+                    reason,
+                    &mut self.buffer,
+                    HEADROOM..HEADROOM + length,
+                    moment.now,
+                    &self.log,
+                );
+                return;
+            }
+            Verdict::Forward | Verdict::Ignore => return,
+        };
         match self.hold.park(host, &self.buffer[HEADROOM..HEADROOM + length], moment.now) {
             Parked::AskFor(host) => {
                 self.ask.push(host);
