@@ -15,7 +15,7 @@ pub enum DropReason {
 }
 
 macro_rules! refusals {
-    ($($(#[$doc:meta])* $name:ident => $word:literal, $v6:expr, $v4:expr;)+) => {
+    ($($(#[$doc:meta])* $name:ident => $word:literal, $clause:literal, $v6:expr, $v4:expr;)+) => {
         /// Why the router refuses a packet that could be translated.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u8)]
@@ -28,6 +28,11 @@ macro_rules! refusals {
             /// The word in metrics and logs.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $word,)+ }
+            }
+
+            /// The RFC and section that ask for it.
+            pub const fn clause(self) -> &'static str {
+                match self { $(Self::$name => $clause,)+ }
             }
 
             /// The ICMPv6 error that a sender on the IPv6 side is told, or `None`: silent.
@@ -52,37 +57,37 @@ const HOST_UNREACHABLE: Option<Icmpv4Error> = Some(Icmpv4Error::DestinationUnrea
 
 refusals! {
     /// Neither IPv4 nor IPv6.
-    NotIp => "not_ip", None, None;
+    NotIp => "not_ip", "none", None, None;
     /// An IPv6 packet whose destination lies outside the translation prefix: the kernel routed it here by mistake.
-    NotInPrefix => "not_in_prefix", None, None;
+    NotInPrefix => "not_in_prefix", "RFC 6146 §3.5", None, None;
     /// An IPv6 source inside the translation prefix: forged, or a loop (RFC 6146 §3.5).
-    SourceInPrefix => "source_in_prefix", None, None;
+    SourceInPrefix => "source_in_prefix", "RFC 6146 §3.5", None, None;
     /// A source that is no single host elsewhere: link-local, multicast, loopback, unspecified or reserved.
-    SourceNotEligible => "source_not_eligible", None, None;
+    SourceNotEligible => "source_not_eligible", "RFC 6146 §3.5, RFC 4443 §2.4 (e)", None, None;
     /// An IPv6 source outside `allow_from`.
-    SourceNotAllowed => "source_not_allowed", PROHIBITED, None;
+    SourceNotAllowed => "source_not_allowed", "RFC 4443 §3.1", PROHIBITED, None;
     /// An IPv4 destination inside `deny_to`, the built-in list or the router's own addresses.
-    DestinationDenied => "destination_denied", PROHIBITED, None;
+    DestinationDenied => "destination_denied", "RFC 4443 §3.1", PROHIBITED, None;
     /// A non-global IPv4 address under the well-known prefix (RFC 6052 §3.1), and `allow_non_global` is off.
-    NonGlobal => "non_global", PROHIBITED, None;
+    NonGlobal => "non_global", "RFC 6052 §3.1", PROHIBITED, None;
     /// No address is free in the pool. New hosts only: those with a lease go on.
-    PoolExhausted => "pool_exhausted", UNREACHABLE, None;
+    PoolExhausted => "pool_exhausted", "RFC 6146 §3.5.1.1", UNREACHABLE, None;
     /// The sender's /64 already holds as many leases as it may (`max_leases_per_subnet`).
-    SubnetLimit => "subnet_limit", PROHIBITED, None;
+    SubnetLimit => "subnet_limit", "RFC 6888 REQ-4", PROHIBITED, None;
     /// The lease table is at its bound.
-    TableFull => "table_full", UNREACHABLE, None;
+    TableFull => "table_full", "RFC 6146 §3.5.1.1", UNREACHABLE, None;
     /// More new hosts, or more first packets of one, than may wait for a lease.
-    HoldFull => "hold_full", None, None;
+    HoldFull => "hold_full", "none", None, None;
     /// No lease came within the time that a first packet may wait.
-    HoldTimeout => "hold_timeout", UNREACHABLE, None;
+    HoldTimeout => "hold_timeout", "RFC 6146 §3.5.1.1", UNREACHABLE, None;
     /// An IPv4 packet to an address that nobody holds.
-    NoBinding => "no_binding", None, HOST_UNREACHABLE;
+    NoBinding => "no_binding", "RFC 6146 §3.5.1.2", None, HOST_UNREACHABLE;
     /// An ICMP error about a packet that nobody behind this router sent.
-    UnrelatedError => "unrelated_error", None, None;
+    UnrelatedError => "unrelated_error", "RFC 5508 REQ-4", None, None;
     /// The worker was replaced while it had this packet in hand.
-    Superseded => "superseded", None, None;
+    Superseded => "superseded", "none", None, None;
     /// The device did not take the translated packet.
-    WriteFailed => "write_failed", None, None;
+    WriteFailed => "write_failed", "none", None, None;
 }
 
 impl DropReason {
@@ -108,6 +113,14 @@ impl DropReason {
         match self {
             Self::Packet(reason) => reason.as_str(),
             Self::Router(refusal) => refusal.as_str(),
+        }
+    }
+
+    /// The RFC and section that ask for it; `none` where no RFC is concerned.
+    pub const fn clause(self) -> &'static str {
+        match self {
+            Self::Packet(reason) => reason.clause(),
+            Self::Router(refusal) => refusal.clause(),
         }
     }
 
@@ -157,5 +170,49 @@ mod tests {
         assert_eq!(all.len(), DropReason::COUNT);
         assert!(all.iter().enumerate().all(|(place, reason)| reason.index() == place));
         assert_eq!(all.iter().map(|reason| reason.as_str()).collect::<HashSet<_>>().len(), all.len());
+    }
+
+    fn in_v6(answer: Option<Icmpv6Error>) -> String {
+        match answer {
+            None => "silent".to_owned(),
+            Some(Icmpv6Error::DestinationUnreachable { code }) => format!("1/{code} Destination Unreachable"),
+            Some(Icmpv6Error::PacketTooBig) => "2/0 Packet Too Big".to_owned(),
+            Some(Icmpv6Error::TimeExceeded) => "3/0 Time Exceeded".to_owned(),
+            Some(Icmpv6Error::RoutingHeader) => "4/0 Parameter Problem, at Segments Left".to_owned(),
+            Some(Icmpv6Error::IncompleteHeaderChain) => "4/3 Parameter Problem".to_owned(),
+        }
+    }
+
+    fn in_v4(answer: Option<Icmpv4Error>) -> String {
+        match answer {
+            None => "silent".to_owned(),
+            Some(Icmpv4Error::DestinationUnreachable { code }) => format!("3/{code} Destination Unreachable"),
+            Some(Icmpv4Error::FragmentationNeeded) => "3/4 Fragmentation Needed".to_owned(),
+            Some(Icmpv4Error::TimeExceeded) => "11/0 Time Exceeded".to_owned(),
+        }
+    }
+
+    /// The table in the documentation is the one in the code. With `PROTOMASK_WRITE_DOCS=1` it is written.
+    #[test]
+    fn the_documented_table_of_drop_reasons_is_the_one_in_the_code() {
+        const MARK: &str = "| reason |";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/drop-reasons.md");
+        let documented = std::fs::read_to_string(path).unwrap();
+        let (prose, _) = documented.split_once(MARK).unwrap();
+        let mut table =
+            format!("{MARK} clause | a sender on the IPv6 side is told | ... on the IPv4 side |\n");
+        table.push_str("| --- | --- | --- | --- |\n");
+        for reason in DropReason::all() {
+            let (v6, v4) = (in_v6(reason.answer_v6()), in_v4(reason.answer_v4()));
+            table.push_str(&format!("| `{reason}` | {} | {v6} | {v4} |\n", reason.clause()));
+        }
+        let expected = format!("{prose}{table}");
+        if std::env::var_os("PROTOMASK_WRITE_DOCS").is_some() {
+            std::fs::write(path, &expected).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(path).unwrap() == expected,
+            "docs/drop-reasons.md is not what the code says; PROTOMASK_WRITE_DOCS=1 writes it"
+        );
     }
 }
