@@ -128,8 +128,8 @@ impl Router<'_> {
         refusal: Refusal,
         out: &mut (impl Output + ?Sized),
     ) {
-        if let Ok(mut checked) = Ipv6Packet::check(storage, packet) {
-            self.answer_v6(&mut checked, refusal.into(), out);
+        if let Ok(checked) = Ipv6Packet::check(storage, packet) {
+            self.answer_v6(checked, refusal.into(), out);
         }
         self.drop(refusal.into());
     }
@@ -154,7 +154,7 @@ impl Router<'_> {
             Ok(checked) => checked,
             Err(reason) => return self.drop(reason.into()),
         };
-        let reason = match self.judge_v6(checked.tuple(), checked.embedded()) {
+        let reason = match self.judge_v6(&checked.tuple(), checked.embedded().as_ref()) {
             Judgement::Hold(host) => match checked.refusal() {
                 None => return Verdict::Hold(host),
                 // It takes no lease.
@@ -173,7 +173,7 @@ impl Router<'_> {
             }
         };
         let verdict = self.drop(reason);
-        self.answer_v6(&mut checked, reason, out);
+        self.answer_v6(checked, reason, out);
         verdict
     }
 
@@ -187,7 +187,7 @@ impl Router<'_> {
             Ok(checked) => checked,
             Err(reason) => return self.drop(reason.into()),
         };
-        let reason = match self.judge_v4(checked.tuple(), checked.embedded()) {
+        let reason = match self.judge_v4(&checked.tuple(), checked.embedded().as_ref()) {
             // Never on this side: an outsider cannot make a host take a lease.
             Judgement::Hold(_) => Refusal::NoBinding.into(),
             Judgement::Refuse(refusal) => refusal.into(),
@@ -201,7 +201,7 @@ impl Router<'_> {
             },
         };
         let verdict = self.drop(reason);
-        self.answer_v4(&mut checked, reason, out);
+        self.answer_v4(checked, reason, out);
         verdict
     }
 
@@ -306,12 +306,7 @@ impl Router<'_> {
         })
     }
 
-    fn answer_v6(
-        &mut self,
-        about: &mut Ipv6Packet<'_>,
-        reason: DropReason,
-        out: &mut (impl Output + ?Sized),
-    ) {
+    fn answer_v6(&mut self, about: Ipv6Packet<'_>, reason: DropReason, out: &mut (impl Output + ?Sized)) {
         let Some(kind) = reason.answer_v6() else { return };
         let Some(answer) = about.error(kind, self.rules.icmp_source_v6, &self.rules.params) else { return };
         if !self.limiters.v6.take(self.now) {
@@ -321,12 +316,7 @@ impl Router<'_> {
         }
     }
 
-    fn answer_v4(
-        &mut self,
-        about: &mut Ipv4Packet<'_>,
-        reason: DropReason,
-        out: &mut (impl Output + ?Sized),
-    ) {
+    fn answer_v4(&mut self, about: Ipv4Packet<'_>, reason: DropReason, out: &mut (impl Output + ?Sized)) {
         let Some(kind) = reason.answer_v4() else { return };
         let Some(answer) = about.error(kind, self.rules.icmp_source_v4, &self.rules.params) else { return };
         if !self.limiters.v4.take(self.now) {

@@ -21,6 +21,16 @@ impl Sum {
         Self(sum + u64::from(u32::from_be_bytes([at(0), at(1), at(2), 0])))
     }
 
+    /// The sum of words that are at hand.
+    pub(crate) const fn of_words<const N: usize>(words: [u32; N]) -> Self {
+        let (mut sum, mut at) = (0, 0);
+        while at < N {
+            sum += words[at] as u64;
+            at += 1;
+        }
+        Self(sum)
+    }
+
     /// This sum and one more word.
     pub(crate) const fn and(self, word: u16) -> Self {
         Self(self.0 + word as u64)
@@ -66,12 +76,14 @@ pub(crate) trait Summed: Copy {
 }
 
 impl Summed for Ipv4Addr {
+    #[inline(always)]
     fn sum(self) -> Sum {
         Sum(u64::from(self.to_bits()))
     }
 }
 
 impl Summed for Ipv6Addr {
+    #[inline(always)]
     fn sum(self) -> Sum {
         let bits = self.to_bits();
         let word = |shift: u32| (bits >> shift) as u64 & 0xffff_ffff;
@@ -80,6 +92,7 @@ impl Summed for Ipv6Addr {
 }
 
 /// The addresses of a pseudo-header. Length and protocol are equal on both sides for everything but ICMP.
+#[inline(always)]
 pub(crate) fn addresses<A: Summed>(source: A, destination: A) -> Sum {
     source.sum().plus(destination.sum())
 }

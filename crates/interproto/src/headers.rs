@@ -31,20 +31,28 @@ pub(crate) struct Ipv4Header {
 }
 
 impl Ipv4Header {
+    /// Its five words of 32 bits, but for the checksum.
+    const fn words(&self) -> [u32; 5] {
+        let flags = (self.dont_fragment as u16) << 14 | (self.more_fragments as u16) << 13;
+        let fragment = flags | self.fragment_offset & 0x1fff;
+        [
+            0x4500 << 16 | (self.tos as u32) << 16 | self.total_length as u32,
+            (self.identification as u32) << 16 | fragment as u32,
+            (self.ttl as u32) << 24 | (self.protocol as u32) << 16,
+            self.source.to_bits(),
+            self.destination.to_bits(),
+        ]
+    }
+
+    #[inline]
     pub(crate) fn write(&self, storage: &mut [u8], at: usize) {
+        // The checksum is computed in registers: to read back bytes that were just written is what costs time here.
+        let mut words = self.words();
+        words[2] |= u32::from(Sum::of_words(words).checksum());
         let mut header = [0; IPV4];
-        header[0] = 0x45;
-        header[1] = self.tos;
-        header[2..4].copy_from_slice(&self.total_length.to_be_bytes());
-        header[4..6].copy_from_slice(&self.identification.to_be_bytes());
-        let flags = u16::from(self.dont_fragment) << 14 | u16::from(self.more_fragments) << 13;
-        header[6..8].copy_from_slice(&(flags | self.fragment_offset & 0x1fff).to_be_bytes());
-        header[8] = self.ttl;
-        header[9] = self.protocol;
-        header[12..16].copy_from_slice(&self.source.octets());
-        header[16..20].copy_from_slice(&self.destination.octets());
-        let checksum = Sum::of(&header).checksum();
-        header[10..12].copy_from_slice(&checksum.to_be_bytes());
+        for (place, word) in header.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_be_bytes());
+        }
         put(storage, at, header);
     }
 }
@@ -84,23 +92,25 @@ impl Ipv6Header {
         if self.fragment.is_some() { IPV6 + FRAGMENT } else { IPV6 }
     }
 
+    #[inline]
     pub(crate) fn write(&self, storage: &mut [u8], at: usize) {
+        let payload = (self.payload_length + self.length() - IPV6) as u16;
+        let next_header =
+            if self.fragment.is_some() { crate::parse::FRAGMENT_HEADER } else { self.next_header };
+        let first = 6 << 60
+            | u64::from(self.traffic_class) << 52
+            | u64::from(payload) << 16
+            | u64::from(next_header) << 8
+            | u64::from(self.hop_limit);
         let mut header = [0; IPV6];
-        header[0] = 0x60 | self.traffic_class >> 4;
-        header[1] = self.traffic_class << 4;
-        let payload = self.payload_length + self.length() - IPV6;
-        header[4..6].copy_from_slice(&(payload as u16).to_be_bytes());
-        header[6] = if self.fragment.is_some() { crate::parse::FRAGMENT_HEADER } else { self.next_header };
-        header[7] = self.hop_limit;
+        header[..8].copy_from_slice(&first.to_be_bytes());
         header[8..24].copy_from_slice(&self.source.octets());
-        header[24..40].copy_from_slice(&self.destination.octets());
+        header[24..].copy_from_slice(&self.destination.octets());
         put(storage, at, header);
         if let Some(fragment) = self.fragment {
-            let mut header = [0; FRAGMENT];
-            header[0] = self.next_header;
-            header[2..4].copy_from_slice(&(fragment.offset << 3 | u16::from(fragment.more)).to_be_bytes());
-            header[4..8].copy_from_slice(&fragment.identification.to_be_bytes());
-            put(storage, at + IPV6, header);
+            let place = u64::from(fragment.offset << 3 | u16::from(fragment.more));
+            let header = u64::from(self.next_header) << 56 | place << 32 | u64::from(fragment.identification);
+            put(storage, at + IPV6, header.to_be_bytes());
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::icmp::quote::{Room, embedded_reason, extensions, quote_end, read_head
 use crate::icmp::{Head, LONGEST_ICMPV4_ERROR, LONGEST_ICMPV6_ERROR, Quoted, v4, v6};
 use crate::offload::{Family, Offload};
 use crate::own::OWN_HOP_LIMIT;
-use crate::packets::{FLAGS_AT, Fragments, Packets, Segments, Verdict};
+use crate::packets::{FLAGS_AT, Packets, Segments, Verdict};
 use crate::params::ZeroChecksum;
 use crate::parse::{ICMPV4, ICMPV6, Parsed, UDP, Upper, What, in_place, parse_v4};
 use crate::upper::{Pseudo, Way, rewrite};
@@ -37,6 +37,7 @@ struct Translated {
 
 impl<'a> Ipv4Packet<'a> {
     /// Checks the packet at `packet` of `storage`, in front of which [`HEADROOM`] bytes are free.
+    #[inline]
     pub fn check(storage: &'a mut [u8], packet: Range<usize>) -> Result<Self, DropReason> {
         let parsed = Self::parse(storage, packet)?;
         Self::finish(storage, parsed, Offload::default())
@@ -71,18 +72,20 @@ impl<'a> Ipv4Packet<'a> {
         Self::check(storage, packet)
     }
 
+    #[inline(always)]
     fn parse(storage: &[u8], packet: Range<usize>) -> Result<Parsed<Ipv4Addr>, DropReason> {
         in_place(storage, &packet)?;
         parse_v4(storage, packet, What::Packet)
     }
 
+    #[inline(always)]
     fn finish(
         storage: &'a mut [u8],
         mut packet: Parsed<Ipv4Addr>,
         offload: Offload,
     ) -> Result<Self, DropReason> {
         let embedded = match packet.upper {
-            Upper::Error => Some(check_error(storage, &packet, offload)?),
+            Upper::Error => Some(check_error(storage, &{ packet }, offload)?),
             _ => None,
         };
         let this = Self { storage, packet, embedded, offload };
@@ -93,6 +96,7 @@ impl<'a> Ipv4Packet<'a> {
     }
 
     /// A UDP datagram without a checksum (RFC 768), or the first fragment of one.
+    #[inline(always)]
     fn is_without_checksum(&self) -> bool {
         self.packet.protocol == UDP
             && matches!(self.packet.upper, Upper::Ported { .. })
@@ -101,26 +105,31 @@ impl<'a> Ipv4Packet<'a> {
     }
 
     /// Who talks to whom.
-    pub fn tuple(&self) -> &Tuple<Ipv4Addr> {
-        &self.packet.tuple
+    #[inline]
+    pub fn tuple(&self) -> Tuple<Ipv4Addr> {
+        self.packet.tuple(ICMPV4)
     }
 
     /// The same of the packet inside an ICMP error. It went the other way.
-    pub fn embedded(&self) -> Option<&Tuple<Ipv4Addr>> {
-        self.embedded.as_ref().map(|embedded| &embedded.tuple)
+    #[inline]
+    pub fn embedded(&self) -> Option<Tuple<Ipv4Addr>> {
+        self.embedded.map(|embedded| embedded.tuple(ICMPV4))
     }
 
     /// Which part of which datagram this is, if it is a fragment.
+    #[inline]
     pub fn fragment(&self) -> Option<FragmentPart> {
         self.packet.fragment_part()
     }
 
     /// How many packets this is on the wire: more than one if it is a super-packet.
+    #[inline]
     pub fn segments(&self) -> usize {
         self.offload.count(self.packet.upper_length)
     }
 
     /// Why translation will refuse this packet, as far as its form alone decides it: to be asked before it costs a binding.
+    #[inline]
     pub fn refusal(&self) -> Option<DropReason> {
         self.packet.refusal.or((self.packet.hop_limit <= 1).then_some(DropReason::HopLimitExceeded))
     }
@@ -128,14 +137,22 @@ impl<'a> Ipv4Packet<'a> {
     /// Translates to IPv6, in place. Where this does not answer [`Verdict::Forward`], nothing was changed.
     ///
     /// A packet without DF that would be longer than [`Params::lowest_ipv6_mtu`] becomes several fragments.
+    #[inline]
     pub fn translate(&mut self, rewrite_to: &Rewrite<Ipv6Addr>, params: &Params) -> Verdict<'_> {
         let Translated { header, upper_at, end } = match self.try_translate(rewrite_to, params) {
             Ok(translated) => translated,
             Err(reason) => return self.unforwarded(reason),
         };
         let most = params.fragment_mtu();
-        if !self.packet.dont_fragment && self.segment_length(&header) > most {
-            return Verdict::Forward(self.fragments(header, upper_at, end, most));
+        if !self.packet.dont_fragment && self.segment_length(&header) > usize::from(most) {
+            let translated = Translated { header, upper_at, end };
+            return Verdict::Forward(fragments(
+                self.storage,
+                &{ self.packet },
+                self.offload,
+                translated,
+                most,
+            ));
         }
         let start = upper_at - header.length();
         header.write(self.storage, start);
@@ -148,57 +165,18 @@ impl<'a> Ipv4Packet<'a> {
         Verdict::Forward(Packets::one(self.storage, start, end, offload))
     }
 
+    #[inline]
     fn unforwarded(&self, reason: DropReason) -> Verdict<'_> {
         Verdict::of(reason, reason.answer_v4().is_some() && self.may_be_answered())
     }
 
     /// The length of the packet, or of the first segment of a super-packet.
+    #[inline]
     fn segment_length(&self, header: &Ipv6Header) -> usize {
         header.length() + self.offload.first(header.payload_length)
     }
 
-    /// Several packets, none of them longer than `most`.
-    fn fragments(&mut self, header: Ipv6Header, upper_at: usize, end: usize, most: usize) -> Packets<'_> {
-        let identification = self.packet.fragment.map_or(0, |fragment| fragment.identification);
-        if let Some(segments) = &self.offload.segments {
-            let transport_header = usize::from(segments.transport_header);
-            let segments = Segments {
-                header,
-                identification: identification as u16,
-                transport_at: upper_at,
-                transport_header,
-                at: upper_at + transport_header,
-                end,
-                each: segments.size(),
-                most,
-                flags: self.storage.get(upper_at + FLAGS_AT).copied().unwrap_or(0),
-                first: true,
-                fragments: None,
-            };
-            return Packets::segments(self.storage, segments);
-        }
-        if self.offload.partial {
-            self.finish_checksum(&header, upper_at, end);
-        }
-        let fragment = header.fragment.unwrap_or(Fragment { identification, offset: 0, more: false });
-        Packets::fragments(self.storage, Fragments::new(header, fragment, upper_at, end, most))
-    }
-
-    /// Adds to a partial checksum what the kernel would have added: fragments leave with a whole one.
-    fn finish_checksum(&mut self, header: &Ipv6Header, upper_at: usize, end: usize) {
-        let Some(checksum_at) = self.packet.upper.checksum_at() else { return };
-        put_u16(self.storage, upper_at + checksum_at, 0);
-        let bytes = self.storage.get(upper_at..end).unwrap_or_default();
-        let pseudo = pseudo_v6(header.source, header.destination, bytes.len(), header.next_header);
-        let checksum = pseudo.plus(Sum::of(bytes)).checksum();
-        let never_zero = matches!(self.packet.upper, Upper::Ported { never_zero: true, .. });
-        put_u16(
-            self.storage,
-            upper_at + checksum_at,
-            if never_zero && checksum == 0 { 0xffff } else { checksum },
-        );
-    }
-
+    #[inline(always)]
     fn try_translate(
         &mut self,
         rewrite_to: &Rewrite<Ipv6Addr>,
@@ -209,7 +187,7 @@ impl<'a> Ipv4Packet<'a> {
             return Err(refusal);
         }
         let (upper_at, end) = if let Some(embedded) = self.embedded {
-            self.translate_error(&embedded, rewrite_to, params)?
+            translate_error(self.storage, packet.upper_at, packet.end, &embedded, rewrite_to, params)?
         } else {
             let fragment = if packet.is_fragmented() { FRAGMENT } else { 0 };
             let length = IPV6 + fragment + self.offload.first(packet.upper_length);
@@ -231,6 +209,7 @@ impl<'a> Ipv4Packet<'a> {
         Ok(Translated { header, upper_at, end })
     }
 
+    #[inline(always)]
     fn translate_upper(&mut self, rewrite_to: &Rewrite<Ipv6Addr>, params: &Params) -> Result<(), DropReason> {
         let packet = self.packet;
         let without_checksum = self.is_without_checksum();
@@ -239,7 +218,7 @@ impl<'a> Ipv4Packet<'a> {
         }
         let bytes = self.storage.get_mut(packet.upper_at..packet.end).unwrap_or_default();
         let pseudo = pseudo(&packet, rewrite_to.source, rewrite_to.destination, self.offload.partial);
-        rewrite(bytes, packet.upper, packet.tuple.ports, rewrite_to.ports, pseudo, Way::FourToSix);
+        rewrite(bytes, packet.upper, rewrite_to.ports, pseudo, Way::FourToSix);
         if without_checksum {
             // The datagram may be shorter than the packet: the check has seen that it is not longer.
             let length = usize::from(u16_at(bytes, 4).unwrap_or(0));
@@ -252,47 +231,11 @@ impl<'a> Ipv4Packet<'a> {
         Ok(())
     }
 
-    /// Translates the packet inside an error, and puts an `ICMPv6` header in front of it. Returns where that begins and where
-    /// the packet ends.
-    fn translate_error(
-        &mut self,
-        embedded: &Parsed<Ipv4Addr>,
-        rewrite_to: &Rewrite<Ipv6Addr>,
-        params: &Params,
-    ) -> Result<(usize, usize), DropReason> {
-        let inner = rewrite_to.embedded.ok_or(DropReason::EmbeddedNotTranslatable)?;
-        let old_head = read_head(self.storage, self.packet.upper_at)?;
-        let total_length = embedded.upper_at - embedded.start + embedded.upper_length;
-        let head = v4::to_v6(old_head, Quoted { total_length, fragment_header: false }, params)?;
-        let header = Ipv6Header {
-            traffic_class: embedded.traffic_class,
-            payload_length: embedded.upper_length,
-            next_header: next_header(embedded.protocol),
-            hop_limit: embedded.hop_limit,
-            source: inner.source,
-            destination: inner.destination,
-            fragment: embedded.fragment.filter(|_| embedded.is_fragmented()),
-        };
-
-        let extensions = extensions(embedded.start, self.packet.end, v4::quote_length(old_head))
-            .filter(|_| v6::has_quote_length(head.kind));
-        let room =
-            Room { most: LONGEST_ICMPV6_ERROR - IPV6 - ICMP, header: header.length(), unit: v6::LENGTH_UNIT };
-        let kept = room.lay_out(self.storage, embedded.upper_at..embedded.end, extensions);
-        let pseudo = pseudo(embedded, inner.source, inner.destination, false);
-        let bytes = self.storage.get_mut(kept.upper_at..kept.quote_end).unwrap_or_default();
-        rewrite(bytes, embedded.upper, embedded.tuple.ports, inner.ports, pseudo, Way::FourToSix);
-        header.write(self.storage, kept.upper_at - header.length());
-        let icmp_at = kept.upper_at - header.length() - ICMP;
-        let head = v6::with_quote_length(head, kept.length);
-        v6::write(self.storage, icmp_at, kept.end, head, rewrite_to.source, rewrite_to.destination);
-        Ok((icmp_at, kept.end))
-    }
-
     /// Whether an RFC lets the sender be told about this packet (RFC 1812 §4.3.2.7): it is no error, no fragment behind the
     /// first, not to a multicast or broadcast address, and from an address that is a single host's.
+    #[inline]
     fn may_be_answered(&self) -> bool {
-        let Tuple { source: sender, destination, .. } = self.packet.tuple;
+        let Parsed { source: sender, destination, .. } = self.packet;
         // 0.0.0.0/8, 127.0.0.0/8, and multicast, reserved and broadcast from 224.0.0.0 on.
         let nobody = matches!(sender.octets()[0], 0 | 127 | 224..);
         let everybody = matches!(destination.octets()[0], 224..);
@@ -300,7 +243,8 @@ impl<'a> Ipv4Packet<'a> {
     }
 
     /// The `ICMPv4` error with which the sender is told of this reason, by the one table. See [`Self::error`].
-    pub fn answer(&mut self, reason: DropReason, source: Ipv4Addr, params: &Params) -> Option<&[u8]> {
+    #[inline]
+    pub fn answer(self, reason: DropReason, source: Ipv4Addr, params: &Params) -> Option<&'a [u8]> {
         self.error(reason.answer_v4()?, source, params)
     }
 
@@ -310,11 +254,12 @@ impl<'a> Ipv4Packet<'a> {
     ///
     /// The packet itself stays as it is, and is quoted as far as 576 bytes allow; of a super-packet the first segment is
     /// quoted. Not to be called after [`Self::translate`] has answered [`Verdict::Forward`].
-    pub fn error(&mut self, error: Icmpv4Error, source: Ipv4Addr, params: &Params) -> Option<&[u8]> {
+    #[cold]
+    pub fn error(mut self, error: Icmpv4Error, source: Ipv4Addr, params: &Params) -> Option<&'a [u8]> {
         if !self.may_be_answered() {
             return None;
         }
-        let sender = self.packet.tuple.source;
+        let sender = self.packet.source;
         let quote = self.packet.start;
         let end = self.first_segment_end().min(quote + LONGEST_ICMPV4_ERROR - IPV4 - ICMP);
         let head = match error {
@@ -372,8 +317,91 @@ fn put_header_checksum(storage: &mut [u8], start: usize, end: usize) {
     put_u16(storage, start + 10, checksum);
 }
 
+/// Several packets, none of them longer than `most`.
+#[cold]
+fn fragments<'p>(
+    storage: &'p mut [u8],
+    packet: &Parsed<Ipv4Addr>,
+    offload: Offload,
+    Translated { header, upper_at, end }: Translated,
+    most: u16,
+) -> Packets<'p> {
+    let identification = packet.fragment.map_or(0, |fragment| fragment.identification);
+    if let Some(segments) = &offload.segments {
+        let segments = Segments {
+            identification: identification as u16,
+            transport_at: upper_at,
+            transport_header: segments.transport_header,
+            at: upper_at + usize::from(segments.transport_header),
+            end,
+            each: segments.size.get(),
+            most,
+            protocol: header.next_header,
+            flags: storage.get(upper_at + FLAGS_AT).copied().unwrap_or(0),
+        };
+        return Packets::segments(storage, &header, segments);
+    }
+    if offload.partial {
+        finish_checksum(storage, packet.upper, &header, upper_at, end);
+    }
+    let fragment = header.fragment.unwrap_or(Fragment { identification, offset: 0, more: false });
+    Packets::fragments(storage, header, fragment, (upper_at, end), most)
+}
+
+/// Adds to a partial checksum what the kernel would have added: fragments leave with a whole one.
+fn finish_checksum(storage: &mut [u8], upper: Upper, header: &Ipv6Header, upper_at: usize, end: usize) {
+    let Some(checksum_at) = upper.checksum_at() else { return };
+    put_u16(storage, upper_at + checksum_at, 0);
+    let bytes = storage.get(upper_at..end).unwrap_or_default();
+    let pseudo = pseudo_v6(header.source, header.destination, bytes.len(), header.next_header);
+    let checksum = pseudo.plus(Sum::of(bytes)).checksum();
+    let never_zero = matches!(upper, Upper::Ported { never_zero: true, .. });
+    put_u16(storage, upper_at + checksum_at, if never_zero && checksum == 0 { 0xffff } else { checksum });
+}
+
+/// Translates the packet inside an error, and puts an `ICMPv6` header in front of it. `icmp` is where its old one
+/// lies. Returns where the new one begins and where the packet ends.
+#[cold]
+fn translate_error(
+    storage: &mut [u8],
+    icmp: usize,
+    packet_end: usize,
+    embedded: &Parsed<Ipv4Addr>,
+    rewrite_to: &Rewrite<Ipv6Addr>,
+    params: &Params,
+) -> Result<(usize, usize), DropReason> {
+    let inner = rewrite_to.embedded.ok_or(DropReason::EmbeddedNotTranslatable)?;
+    let old_head = read_head(storage, icmp)?;
+    let total_length = embedded.upper_at - embedded.start + embedded.upper_length;
+    let head = v4::to_v6(old_head, Quoted { total_length, fragment_header: false }, params)?;
+    let header = Ipv6Header {
+        traffic_class: embedded.traffic_class,
+        payload_length: embedded.upper_length,
+        next_header: next_header(embedded.protocol),
+        hop_limit: embedded.hop_limit,
+        source: inner.source,
+        destination: inner.destination,
+        fragment: embedded.fragment.filter(|_| embedded.is_fragmented()),
+    };
+
+    let extensions = extensions(embedded.start, packet_end, v4::quote_length(old_head))
+        .filter(|_| v6::has_quote_length(head.kind));
+    let room =
+        Room { most: LONGEST_ICMPV6_ERROR - IPV6 - ICMP, header: header.length(), unit: v6::LENGTH_UNIT };
+    let kept = room.lay_out(storage, embedded.upper_at..embedded.end, extensions);
+    let pseudo = pseudo(embedded, inner.source, inner.destination, false);
+    let bytes = storage.get_mut(kept.upper_at..kept.quote_end).unwrap_or_default();
+    rewrite(bytes, embedded.upper, inner.ports, pseudo, Way::FourToSix);
+    header.write(storage, kept.upper_at - header.length());
+    let icmp_at = kept.upper_at - header.length() - ICMP;
+    let head = v6::with_quote_length(head, kept.length);
+    v6::write(storage, icmp_at, kept.end, head, rewrite_to.source, rewrite_to.destination);
+    Ok((icmp_at, kept.end))
+}
+
 /// An ICMP error is translated only if its checksum is right: the translation gets a new one (RFC 5508 REQ-3). A partial one
 /// is still to be made by the kernel, whose own error it is.
+#[inline(never)]
 fn check_error(
     storage: &[u8],
     packet: &Parsed<Ipv4Addr>,
@@ -388,12 +416,14 @@ fn check_error(
     parse_v4(storage, quote..end, What::Quote).map_err(embedded_reason)
 }
 
+#[inline(always)]
 fn next_header(protocol: u8) -> u8 {
     if protocol == ICMPV4 { ICMPV6 } else { protocol }
 }
 
+#[inline(always)]
 fn pseudo(packet: &Parsed<Ipv4Addr>, source: Ipv6Addr, destination: Ipv6Addr, partial: bool) -> Pseudo {
-    let Tuple { source: old_source, destination: old_destination, .. } = packet.tuple;
+    let Parsed { source: old_source, destination: old_destination, .. } = *packet;
     let echo = match packet.upper {
         Upper::Echo { .. } => pseudo_v6(source, destination, packet.upper_length, ICMPV6),
         _ => Sum::default(),

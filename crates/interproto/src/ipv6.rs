@@ -33,6 +33,7 @@ pub struct Ipv6Packet<'a> {
 
 impl<'a> Ipv6Packet<'a> {
     /// Checks the packet at `packet` of `storage`, in front of which [`HEADROOM`] bytes are free.
+    #[inline]
     pub fn check(storage: &'a mut [u8], packet: Range<usize>) -> Result<Self, DropReason> {
         let parsed = Self::parse(storage, packet)?;
         Self::finish(storage, parsed, Offload::default())
@@ -67,14 +68,16 @@ impl<'a> Ipv6Packet<'a> {
         Self::check(storage, packet)
     }
 
+    #[inline(always)]
     fn parse(storage: &[u8], packet: Range<usize>) -> Result<Parsed<Ipv6Addr>, DropReason> {
         in_place(storage, &packet)?;
         parse_v6(storage, packet, What::Packet)
     }
 
+    #[inline(always)]
     fn finish(storage: &'a mut [u8], packet: Parsed<Ipv6Addr>, offload: Offload) -> Result<Self, DropReason> {
         let embedded = match packet.upper {
-            Upper::Error => Some(check_error(storage, &packet, offload)?),
+            Upper::Error => Some(check_error(storage, &{ packet }, offload)?),
             _ => None,
         };
         let udp = packet.protocol == UDP && matches!(packet.upper, Upper::Ported { .. });
@@ -85,26 +88,31 @@ impl<'a> Ipv6Packet<'a> {
     }
 
     /// Who talks to whom.
-    pub fn tuple(&self) -> &Tuple<Ipv6Addr> {
-        &self.packet.tuple
+    #[inline]
+    pub fn tuple(&self) -> Tuple<Ipv6Addr> {
+        self.packet.tuple(ICMPV6)
     }
 
     /// The same of the packet inside an ICMP error. It went the other way.
-    pub fn embedded(&self) -> Option<&Tuple<Ipv6Addr>> {
-        self.embedded.as_ref().map(|embedded| &embedded.tuple)
+    #[inline]
+    pub fn embedded(&self) -> Option<Tuple<Ipv6Addr>> {
+        self.embedded.map(|embedded| embedded.tuple(ICMPV6))
     }
 
     /// Which part of which datagram this is, if it is a fragment.
+    #[inline]
     pub fn fragment(&self) -> Option<FragmentPart> {
         self.packet.fragment_part()
     }
 
     /// How many packets this is on the wire: more than one if it is a super-packet.
+    #[inline]
     pub fn segments(&self) -> usize {
         self.offload.count(self.packet.upper_length)
     }
 
     /// Why translation will refuse this packet, as far as its form alone decides it: to be asked before it costs a binding.
+    #[inline]
     pub fn refusal(&self) -> Option<DropReason> {
         self.packet.refusal.or((self.packet.hop_limit <= 1).then_some(DropReason::HopLimitExceeded))
     }
@@ -116,6 +124,7 @@ impl<'a> Ipv6Packet<'a> {
     /// ([`Self::segments`]) use as many, from this one up.
     ///
     /// DF of a super-packet is decided by the length of its first segment (RFC 7915 §5.1), for the last and shorter one too.
+    #[inline]
     pub fn translate(
         &mut self,
         rewrite_to: &Rewrite<Ipv4Addr>,
@@ -136,6 +145,7 @@ impl<'a> Ipv6Packet<'a> {
         }
     }
 
+    #[inline(always)]
     fn try_translate(
         &mut self,
         rewrite_to: &Rewrite<Ipv4Addr>,
@@ -147,7 +157,9 @@ impl<'a> Ipv6Packet<'a> {
             return Err(refusal);
         }
         let (upper_at, end) = match self.embedded {
-            Some(embedded) => self.translate_error(&embedded, rewrite_to, params)?,
+            Some(embedded) => {
+                translate_error(self.storage, packet.upper_at, packet.end, &embedded, rewrite_to, params)?
+            }
             None => (packet.upper_at, packet.end),
         };
         let length = end - upper_at;
@@ -159,7 +171,7 @@ impl<'a> Ipv6Packet<'a> {
         if self.embedded.is_none() {
             let pseudo = pseudo(&packet, rewrite_to.source, rewrite_to.destination, self.offload.partial);
             let bytes = self.storage.get_mut(upper_at..end).unwrap_or_default();
-            rewrite(bytes, packet.upper, packet.tuple.ports, rewrite_to.ports, pseudo, Way::SixToFour);
+            rewrite(bytes, packet.upper, rewrite_to.ports, pseudo, Way::SixToFour);
         }
         let header = Ipv4Header {
             tos: params.traffic_class.apply(packet.traffic_class),
@@ -173,56 +185,18 @@ impl<'a> Ipv6Packet<'a> {
         Ok((start, end))
     }
 
-    /// Translates the packet inside an error, and puts an `ICMPv4` header in front of it. Returns where that begins and where
-    /// the packet ends.
-    fn translate_error(
-        &mut self,
-        embedded: &Parsed<Ipv6Addr>,
-        rewrite_to: &Rewrite<Ipv4Addr>,
-        params: &Params,
-    ) -> Result<(usize, usize), DropReason> {
-        let inner = rewrite_to.embedded.ok_or(DropReason::EmbeddedNotTranslatable)?;
-        let old_head = read_head(self.storage, self.packet.upper_at)?;
-        let quoted = Quoted {
-            total_length: IPV6 + embedded.upper_length,
-            fragment_header: embedded.fragment.is_some(),
-        };
-        let head = v6::to_v4(old_head, quoted, params)?;
-        let length = embedded.upper_length;
-        let header = ipv4_header(embedded, length, IPV4 + length, 0).map_err(embedded_reason)?;
-
-        let quote = self.packet.upper_at + ICMP;
-        let extensions = extensions(quote, self.packet.end, v6::quote_length(old_head));
-        let room = Room { most: LONGEST_ICMPV4_ERROR - IPV4 - ICMP, header: IPV4, unit: v4::LENGTH_UNIT };
-        let kept = room.lay_out(self.storage, embedded.upper_at..embedded.end, extensions);
-        let pseudo = pseudo(embedded, inner.source, inner.destination, false);
-        let bytes = self.storage.get_mut(kept.upper_at..kept.quote_end).unwrap_or_default();
-        rewrite(bytes, embedded.upper, embedded.tuple.ports, inner.ports, pseudo, Way::SixToFour);
-        let header = Ipv4Header {
-            tos: embedded.traffic_class,
-            ttl: embedded.hop_limit,
-            source: inner.source,
-            destination: inner.destination,
-            ..header
-        };
-        header.write(self.storage, kept.upper_at - IPV4);
-        let icmp_at = kept.upper_at - IPV4 - ICMP;
-        put(self.storage, icmp_at, v4::with_quote_length(head, kept.length).bytes());
-        let checksum = Sum::of(self.storage.get(icmp_at..kept.end).unwrap_or_default()).checksum();
-        put_u16(self.storage, icmp_at + 2, checksum);
-        Ok((icmp_at, kept.end))
-    }
-
     /// Whether an RFC lets the sender be told about this packet (RFC 4443 §2.4 (e)): it is no error, not to a multicast
     /// group, and from an address that is a single host's.
+    #[inline]
     fn may_be_answered(&self) -> bool {
-        let Tuple { source: sender, destination, .. } = self.packet.tuple;
+        let Parsed { source: sender, destination, .. } = self.packet;
         let nobody = sender.is_unspecified() || sender.is_multicast() || sender.is_loopback();
         !self.packet.quiet && !nobody && !destination.is_multicast()
     }
 
     /// The `ICMPv6` error with which the sender is told of this reason, by the one table. See [`Self::error`].
-    pub fn answer(&mut self, reason: DropReason, source: Ipv6Addr, params: &Params) -> Option<&[u8]> {
+    #[inline]
+    pub fn answer(self, reason: DropReason, source: Ipv6Addr, params: &Params) -> Option<&'a [u8]> {
         self.error(reason.answer_v6()?, source, params)
     }
 
@@ -231,11 +205,12 @@ impl<'a> Ipv6Packet<'a> {
     ///
     /// The packet itself stays as it is, and is quoted as far as 1280 bytes allow; of a super-packet the first segment is
     /// quoted. Not to be called after [`Self::translate`] has answered [`Verdict::Forward`].
-    pub fn error(&mut self, error: Icmpv6Error, source: Ipv6Addr, params: &Params) -> Option<&[u8]> {
+    #[cold]
+    pub fn error(mut self, error: Icmpv6Error, source: Ipv6Addr, params: &Params) -> Option<&'a [u8]> {
         if !self.may_be_answered() {
             return None;
         }
-        let sender = self.packet.tuple.source;
+        let sender = self.packet.source;
         let quote = self.packet.start;
         let end = self.first_segment_end().min(quote + LONGEST_ICMPV6_ERROR - IPV6 - ICMP);
         let head = match error {
@@ -271,15 +246,57 @@ impl<'a> Ipv6Packet<'a> {
     }
 }
 
+/// Translates the packet inside an error, and puts an `ICMPv4` header in front of it. `icmp` is where its old one
+/// lies. Returns where the new one begins and where the packet ends.
+#[cold]
+fn translate_error(
+    storage: &mut [u8],
+    icmp: usize,
+    packet_end: usize,
+    embedded: &Parsed<Ipv6Addr>,
+    rewrite_to: &Rewrite<Ipv4Addr>,
+    params: &Params,
+) -> Result<(usize, usize), DropReason> {
+    let inner = rewrite_to.embedded.ok_or(DropReason::EmbeddedNotTranslatable)?;
+    let old_head = read_head(storage, icmp)?;
+    let quoted =
+        Quoted { total_length: IPV6 + embedded.upper_length, fragment_header: embedded.fragment.is_some() };
+    let head = v6::to_v4(old_head, quoted, params)?;
+    let length = embedded.upper_length;
+    let header = ipv4_header(embedded, length, IPV4 + length, 0).map_err(embedded_reason)?;
+
+    let quote = icmp + ICMP;
+    let extensions = extensions(quote, packet_end, v6::quote_length(old_head));
+    let room = Room { most: LONGEST_ICMPV4_ERROR - IPV4 - ICMP, header: IPV4, unit: v4::LENGTH_UNIT };
+    let kept = room.lay_out(storage, embedded.upper_at..embedded.end, extensions);
+    let pseudo = pseudo(embedded, inner.source, inner.destination, false);
+    let bytes = storage.get_mut(kept.upper_at..kept.quote_end).unwrap_or_default();
+    rewrite(bytes, embedded.upper, inner.ports, pseudo, Way::SixToFour);
+    let header = Ipv4Header {
+        tos: embedded.traffic_class,
+        ttl: embedded.hop_limit,
+        source: inner.source,
+        destination: inner.destination,
+        ..header
+    };
+    header.write(storage, kept.upper_at - IPV4);
+    let icmp_at = kept.upper_at - IPV4 - ICMP;
+    put(storage, icmp_at, v4::with_quote_length(head, kept.length).bytes());
+    let checksum = Sum::of(storage.get(icmp_at..kept.end).unwrap_or_default()).checksum();
+    put_u16(storage, icmp_at + 2, checksum);
+    Ok((icmp_at, kept.end))
+}
+
 /// An ICMP error is translated only if its checksum is right: the translation gets a new one (RFC 5508 REQ-3). A partial one
 /// is still to be made by the kernel, whose own error it is.
+#[inline(never)]
 fn check_error(
     storage: &[u8],
     packet: &Parsed<Ipv6Addr>,
     offload: Offload,
 ) -> Result<Parsed<Ipv6Addr>, DropReason> {
     let bytes = storage.get(packet.upper_at..packet.end).ok_or(DropReason::Truncated)?;
-    let Tuple { source, destination, .. } = packet.tuple;
+    let Parsed { source, destination, .. } = *packet;
     let sum = pseudo_v6(source, destination, bytes.len(), ICMPV6).plus(Sum::of(bytes));
     if !offload.partial && sum.checksum() != 0 {
         return Err(DropReason::BadIcmpChecksum);
@@ -291,6 +308,7 @@ fn check_error(
 
 /// The IPv4 header of a packet with this many bytes behind it (RFC 7915 §5.1, §5.1.1); TOS, TTL and addresses are for the
 /// caller. `on_the_wire` is its length, or that of a super-packet's first segment.
+#[inline(always)]
 fn ipv4_header(
     packet: &Parsed<Ipv6Addr>,
     upper_length: usize,
@@ -350,8 +368,9 @@ fn write_error(
     Some(start)
 }
 
+#[inline(always)]
 fn pseudo(packet: &Parsed<Ipv6Addr>, source: Ipv4Addr, destination: Ipv4Addr, partial: bool) -> Pseudo {
-    let Tuple { source: old_source, destination: old_destination, .. } = packet.tuple;
+    let Parsed { source: old_source, destination: old_destination, .. } = *packet;
     let echo = match packet.upper {
         Upper::Echo { .. } => pseudo_v6(old_source, old_destination, packet.upper_length, ICMPV6),
         _ => Sum::default(),

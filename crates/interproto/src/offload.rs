@@ -82,14 +82,14 @@ pub(crate) struct Offload {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Segments {
     /// Transport payload of each but the last, in bytes.
-    size: NonZeroU16,
+    pub(crate) size: NonZeroU16,
     /// The transport header, in bytes.
     pub(crate) transport_header: u8,
     ecn: bool,
 }
 
 impl Segments {
-    pub(crate) fn size(&self) -> usize {
+    fn size(&self) -> usize {
         usize::from(self.size.get())
     }
 
@@ -122,7 +122,7 @@ impl Family {
 
 impl Offload {
     /// Checks what was said about a packet of which `upper` are the bytes behind the IP headers.
-    pub(crate) fn check<A>(
+    pub(crate) fn check<A: Copy>(
         said: &VirtioNetHdr,
         packet: &Parsed<A>,
         upper: &[u8],

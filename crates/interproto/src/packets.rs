@@ -1,11 +1,13 @@
 //! What a translation yields: one packet, or several.
 
+use core::net::Ipv6Addr;
+
 use crate::DropReason;
-use crate::bytes::{put, put_u16, u32_at};
+use crate::bytes::{array_at, put, put_u16, u8_at, u16_at, u32_at};
 use crate::checksum::{Sum, pseudo_v6};
 use crate::headers::{FRAGMENT, Fragment, IPV6, Ipv6Header};
 use crate::offload::VirtioNetHdr;
-use crate::parse::TCP;
+use crate::parse::{FRAGMENT_HEADER, TCP};
 
 /// The outcome of a translation.
 #[derive(Debug)]
@@ -31,59 +33,58 @@ pub enum Verdict<'a> {
 #[derive(Debug)]
 pub struct Packets<'a> {
     storage: &'a mut [u8],
-    left: Left,
+    /// Where the packet that was made last begins and ends.
+    start: usize,
+    end: usize,
+    /// Whether it is still to be handed out.
+    is_new: bool,
+    rest: Rest,
     offload: VirtioNetHdr,
 }
 
-#[derive(Debug)]
-enum Left {
+/// What is still to be made. Each packet gets its headers from the one before it, which lie whole in front of it.
+#[derive(Debug, Clone, Copy)]
+enum Rest {
     Nothing,
-    One { start: usize, end: usize },
     Fragments(Fragments),
     Segments(Segments),
 }
 
-/// The rest of an IPv4 payload that is still to be sent in IPv6 fragments.
-#[derive(Debug)]
-pub(crate) struct Fragments {
-    /// The header of the first fragment; length, offset and the M bit are set for each.
-    pub(crate) header: Ipv6Header,
-    /// The header's fragment part: identification, offset of the whole, and whether more follows behind it.
-    pub(crate) fragment: Fragment,
-    /// Where the payload that is left begins.
-    pub(crate) at: usize,
+/// The payload that is left of one that is sent in IPv6 fragments.
+#[derive(Debug, Clone, Copy)]
+struct Fragments {
+    /// Where it begins.
+    at: usize,
     /// Where it ends.
-    pub(crate) end: usize,
+    end: usize,
     /// Payload bytes of each fragment but the last, a multiple of eight.
-    pub(crate) each: usize,
+    each: u16,
+    /// The M bit of the last.
+    more: bool,
 }
 
-/// The rest of a super-packet without DF, whose segments are too long to stay whole: each becomes a packet of its own, and
-/// that several fragments.
-#[derive(Debug)]
+/// A super-packet without DF whose segments are too long to stay whole: each becomes a packet of its own, and that several
+/// fragments.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Segments {
-    /// The header of each segment but for its length.
-    pub(crate) header: Ipv6Header,
-    /// The identification of the next segment's fragments.
-    pub(crate) identification: u16,
     /// Where the transport header of the last segment is, or of the super-packet.
     pub(crate) transport_at: usize,
     /// The length of a transport header, in bytes.
-    pub(crate) transport_header: usize,
+    pub(crate) transport_header: u8,
     /// Where the payload that is left begins.
     pub(crate) at: usize,
     /// Where it ends.
     pub(crate) end: usize,
     /// Payload bytes of each segment but the last.
-    pub(crate) each: usize,
+    pub(crate) each: u16,
     /// The longest packet that is not cut into fragments, in bytes.
-    pub(crate) most: usize,
+    pub(crate) most: u16,
+    /// The identification of the next segment's fragments.
+    pub(crate) identification: u16,
+    /// TCP or UDP.
+    pub(crate) protocol: u8,
     /// The flags of the super-packet, if it is TCP.
     pub(crate) flags: u8,
-    /// Only the first segment keeps CWR.
-    pub(crate) first: bool,
-    /// What is left of the segment before.
-    pub(crate) fragments: Option<Fragments>,
 }
 
 /// TCP flags (RFC 9293 §3.1, RFC 3168 §6.1): of a super-packet, FIN and PSH are the last segment's, and CWR the first one's.
@@ -106,20 +107,41 @@ impl Verdict<'_> {
 }
 
 impl<'a> Packets<'a> {
+    #[inline]
     pub(crate) fn one(storage: &'a mut [u8], start: usize, end: usize, offload: VirtioNetHdr) -> Self {
-        Self { storage, left: Left::One { start, end }, offload }
+        Self { storage, start, end, is_new: true, rest: Rest::Nothing, offload }
     }
 
-    pub(crate) fn fragments(storage: &'a mut [u8], fragments: Fragments) -> Self {
-        Self { storage, left: Left::Fragments(fragments), offload: VirtioNetHdr::default() }
+    /// The payload between `at` and `end`, in fragments of at most `most` bytes.
+    pub(crate) fn fragments(
+        storage: &'a mut [u8],
+        header: Ipv6Header,
+        fragment: Fragment,
+        (at, end): (usize, usize),
+        most: u16,
+    ) -> Self {
+        let each = fragment_payload(most);
+        let first = end.min(at + usize::from(each));
+        let piece = Fragment { more: fragment.more || first < end, ..fragment };
+        let header = Ipv6Header { payload_length: first - at, fragment: Some(piece), ..header };
+        let start = at - (IPV6 + FRAGMENT);
+        header.write(storage, start);
+        let rest = Rest::Fragments(Fragments { at: first, end, each, more: fragment.more });
+        Self { rest, ..Self::one(storage, start, first, VirtioNetHdr::default()) }
     }
 
-    pub(crate) fn segments(storage: &'a mut [u8], segments: Segments) -> Self {
-        Self { storage, left: Left::Segments(segments), offload: VirtioNetHdr::default() }
+    /// The segments of a super-packet.
+    pub(crate) fn segments(storage: &'a mut [u8], header: &Ipv6Header, segments: Segments) -> Self {
+        // In front of the first segment's transport header, from where all others get theirs.
+        let start = segments.transport_at - IPV6;
+        header.write(storage, start);
+        let rest = Rest::Segments(segments);
+        Self { is_new: false, rest, ..Self::one(storage, start, start, VirtioNetHdr::default()) }
     }
 
     /// What a device that takes super-packets and partial checksums is to be told about each of these packets. The
     /// default, where the translation of a packet without offloads is whole, as are the fragments of one with them.
+    #[inline]
     pub fn offload(&self) -> VirtioNetHdr {
         self.offload
     }
@@ -129,113 +151,124 @@ impl<'a> Packets<'a> {
         clippy::should_implement_trait,
         reason = "each packet borrows the storage, which an iterator cannot say"
     )]
+    #[inline]
     pub fn next(&mut self) -> Option<&[u8]> {
-        let (start, end) = match &mut self.left {
-            Left::Nothing => return None,
-            Left::One { start, end } => {
-                let range = (*start, *end);
-                self.left = Left::Nothing;
-                range
-            }
-            Left::Fragments(fragments) => {
-                let range = fragments.write_next(self.storage);
-                if fragments.is_empty() {
-                    self.left = Left::Nothing;
-                }
-                range
-            }
-            Left::Segments(segments) => {
-                let range = segments.write_next(self.storage);
-                if segments.is_empty() {
-                    self.left = Left::Nothing;
-                }
-                range
-            }
-        };
-        self.storage.get(start..end)
+        if !self.is_new {
+            let rest = core::mem::replace(&mut self.rest, Rest::Nothing);
+            (self.start, self.end, self.rest) = make_next(self.storage, self.start, self.end, rest)?;
+        }
+        self.is_new = false;
+        self.storage.get(self.start..self.end)
     }
 }
 
+/// Makes the next packet out of the rest, if there is one, and says where it is and what is left then. By value, so that the
+/// state of an ordinary packet stays in registers.
+#[cold]
+fn make_next(storage: &mut [u8], before: usize, until: usize, rest: Rest) -> Option<(usize, usize, Rest)> {
+    match rest {
+        Rest::Nothing => None,
+        Rest::Fragments(mut fragments) => {
+            let (start, end) = fragments.write_next(storage, before)?;
+            Some((start, end, Rest::Fragments(fragments)))
+        }
+        Rest::Segments(mut segments) => {
+            let (start, end) = segments.write_next(storage, before, until)?;
+            Some((start, end, Rest::Segments(segments)))
+        }
+    }
+}
+
+/// What fits into a fragment of a packet of this length: a multiple of eight bytes.
+const fn fragment_payload(most: u16) -> u16 {
+    (most - (IPV6 + FRAGMENT) as u16) / 8 * 8
+}
+
 impl Fragments {
-    /// Of a packet's payload from `at` to `end`, none of them longer than `most` bytes.
-    pub(crate) fn new(header: Ipv6Header, fragment: Fragment, at: usize, end: usize, most: usize) -> Self {
-        Self { header, fragment, at, end, each: (most - IPV6 - FRAGMENT) / 8 * 8 }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.at >= self.end
-    }
-
-    /// Writes the next fragment's header in front of its payload, over payload that has been sent already.
-    fn write_next(&mut self, storage: &mut [u8]) -> (usize, usize) {
-        let end = self.end.min(self.at + self.each);
-        let length = end - self.at;
-        let last = end == self.end;
-        let fragment = Fragment { more: self.fragment.more || !last, ..self.fragment };
-        let header = Ipv6Header { payload_length: length, fragment: Some(fragment), ..self.header };
+    /// Writes the next fragment's headers in front of its payload, over payload that has been sent already.
+    fn write_next(&mut self, storage: &mut [u8], before: usize) -> Option<(usize, usize)> {
+        if self.at >= self.end {
+            return None;
+        }
+        let end = self.end.min(self.at + usize::from(self.each));
+        let more = self.more || end < self.end;
         let start = self.at - (IPV6 + FRAGMENT);
-        header.write(storage, start);
+        let mut headers: [u8; IPV6 + FRAGMENT] = array_at(storage, before)?;
+        let sent = u16_at(&headers, 4)? - FRAGMENT as u16;
+        let offset = u16_at(&headers, IPV6 + 2)? & !7;
+        put_u16(&mut headers, 4, (end - self.at + FRAGMENT) as u16);
+        // The offset counts units of eight bytes above three bits of flags, and so bytes.
+        put_u16(&mut headers, IPV6 + 2, offset.wrapping_add(sent) | u16::from(more));
+        put(storage, start, headers);
         self.at = end;
-        self.fragment.offset += (length / 8) as u16;
-        (start, end)
+        Some((start, end))
     }
 }
 
 impl Segments {
-    fn is_empty(&self) -> bool {
-        self.at >= self.end && self.fragments.is_none()
-    }
-
-    /// Writes the next segment, or the next fragment of one, in front of its payload.
-    fn write_next(&mut self, storage: &mut [u8]) -> (usize, usize) {
-        if let Some(fragments) = &mut self.fragments {
-            let range = fragments.write_next(storage);
-            if fragments.is_empty() {
-                self.fragments = None;
-            }
-            return range;
+    /// Writes the next fragment of the packet from `before` to `until`, or else the next segment, in front of its payload.
+    fn write_next(&mut self, storage: &mut [u8], before: usize, until: usize) -> Option<(usize, usize)> {
+        let is_fragment = u8_at(storage, before + 6) == Some(FRAGMENT_HEADER);
+        // The end of the segment that `before` is a fragment of: payload up to `at` was sent, or is being sent.
+        if is_fragment && until < self.at {
+            let each = fragment_payload(self.most);
+            return Fragments { at: until, end: self.at, each, more: false }.write_next(storage, before);
         }
-        let (transport_at, end) = self.write_segment(storage);
-        let header = Ipv6Header { payload_length: end - transport_at, ..self.header };
+        if self.at >= self.end {
+            return None;
+        }
+        let mut header: [u8; IPV6] = array_at(storage, before)?;
+        let (transport_at, end) = self.write_segment(storage, &header)?;
+        let length = end - transport_at;
         let identification = u32::from(self.identification);
         self.identification = self.identification.wrapping_add(1);
-        if IPV6 + header.payload_length <= self.most {
-            header.write(storage, transport_at - IPV6);
-            return (transport_at - IPV6, end);
+        header[6] = self.protocol;
+        if IPV6 + length <= usize::from(self.most) {
+            put_u16(&mut header, 4, length as u16);
+            put(storage, transport_at - IPV6, header);
+            return Some((transport_at - IPV6, end));
         }
-        let fragment = Fragment { identification, offset: 0, more: false };
-        let mut fragments = Fragments::new(header, fragment, transport_at, end, self.most);
-        let range = fragments.write_next(storage);
-        self.fragments = Some(fragments).filter(|fragments| !fragments.is_empty());
-        range
+        header[6] = FRAGMENT_HEADER;
+        let first = usize::from(fragment_payload(self.most));
+        put_u16(&mut header, 4, (first + FRAGMENT) as u16);
+        let mut fragment = [self.protocol, 0, 0, 1, 0, 0, 0, 0];
+        put(&mut fragment, 4, identification.to_be_bytes());
+        let start = transport_at - (IPV6 + FRAGMENT);
+        put(storage, start, header);
+        put(storage, start + IPV6, fragment);
+        Some((start, transport_at + first))
     }
 
-    /// Writes the next segment's transport header. The one before lies whole in front of it: fragments write their headers
-    /// far behind a transport header. Returns where it begins and where its payload ends.
-    fn write_segment(&mut self, storage: &mut [u8]) -> (usize, usize) {
-        let (at, end) = (self.at, self.end.min(self.at + self.each));
-        let transport_at = at - self.transport_header;
-        storage.copy_within(self.transport_at..self.transport_at + self.transport_header, transport_at);
-        let last = end == self.end;
-        let Ipv6Header { source, destination, next_header, .. } = self.header;
-        let segment = storage.get_mut(transport_at..end).unwrap_or_default();
+    /// Writes the next segment's transport header, with `ip_header` for the addresses. The one before lies whole in front of it:
+    /// fragments write their headers far behind a transport header. Returns where it begins and where its payload ends.
+    fn write_segment(&mut self, storage: &mut [u8], ip_header: &[u8; IPV6]) -> Option<(usize, usize)> {
+        let header = usize::from(self.transport_header);
+        let end = self.end.min(self.at + usize::from(self.each));
+        let transport_at = self.at - header;
+        let is_first = transport_at == self.transport_at;
+        storage.copy_within(self.transport_at..self.transport_at + header, transport_at);
+        let segment = storage.get_mut(transport_at..end)?;
         let length = segment.len();
-        let checksum_at = if next_header == TCP {
-            if !self.first {
-                let sequence = u32_at(segment, 4).unwrap_or(0).wrapping_add(self.each as u32);
+        let checksum_at = if self.protocol == TCP {
+            if !is_first {
+                let sequence = u32_at(segment, 4)?.wrapping_add(u32::from(self.each));
                 put(segment, 4, sequence.to_be_bytes());
             }
-            let cut = if last { 0 } else { FIN | PSH } | if self.first { 0 } else { CWR };
-            put(segment, FLAGS_AT, [self.flags & !cut]);
+            let not_last = if end < self.end { FIN | PSH } else { 0 };
+            let not_first = if is_first { 0 } else { CWR };
+            put(segment, FLAGS_AT, [self.flags & !not_last & !not_first]);
             16
         } else {
             put_u16(segment, 4, length as u16);
             6
         };
         put_u16(segment, checksum_at, 0);
-        let checksum = pseudo_v6(source, destination, length, next_header).plus(Sum::of(segment)).checksum();
-        put_u16(segment, checksum_at, if next_header != TCP && checksum == 0 { 0xffff } else { checksum });
-        (self.transport_at, self.at, self.first) = (transport_at, end, false);
-        (transport_at, end)
+        let source = Ipv6Addr::from(array_at::<16>(ip_header, 8)?);
+        let destination = Ipv6Addr::from(array_at::<16>(ip_header, 24)?);
+        let checksum =
+            pseudo_v6(source, destination, length, self.protocol).plus(Sum::of(segment)).checksum();
+        put_u16(segment, checksum_at, if self.protocol != TCP && checksum == 0 { 0xffff } else { checksum });
+        (self.transport_at, self.at) = (transport_at, end);
+        Some((transport_at, end))
     }
 }

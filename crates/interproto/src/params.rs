@@ -51,8 +51,8 @@ impl Params {
     }
 
     /// The longest fragments that a packet without DF is cut into.
-    pub(crate) fn fragment_mtu(&self) -> usize {
-        self.ipv6_mtu().min(u32::from(self.lowest_ipv6_mtu.max(LEAST_IPV6_MTU))) as usize
+    pub(crate) fn fragment_mtu(&self) -> u16 {
+        self.ipv6_mtu().min(u32::from(self.lowest_ipv6_mtu.max(LEAST_IPV6_MTU))) as u16
     }
 }
 

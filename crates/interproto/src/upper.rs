@@ -1,10 +1,10 @@
 //! Rewriting what lies behind the IP headers: ports, identifiers, ICMP types and checksums. Nothing is moved.
 
+use crate::PortRewrite;
 use crate::bytes::{put_u16, u16_at};
 use crate::checksum::Sum;
 use crate::icmp::{v4, v6};
 use crate::parse::Upper;
-use crate::{PortRewrite, Ports};
 
 /// The pseudo-header's part in a checksum, before and after.
 #[derive(Debug, Clone, Copy)]
@@ -25,24 +25,14 @@ pub(crate) enum Way {
 }
 
 /// Rewrites the transport header at the beginning of `bytes`. A checksum that lies behind their end (in a quote) is left.
-pub(crate) fn rewrite(
-    bytes: &mut [u8],
-    upper: Upper,
-    current: Ports,
-    wanted: PortRewrite,
-    pseudo: Pseudo,
-    way: Way,
-) {
+#[inline(always)]
+pub(crate) fn rewrite(bytes: &mut [u8], upper: Upper, wanted: PortRewrite, pseudo: Pseudo, way: Way) {
     match upper {
         Upper::Ported { checksum_at, never_zero } => {
             let [old, new] = pseudo.ported;
             let mut change = new.minus(old);
-            if let (
-                Ports::Pair { source: old_source, destination: old_destination },
-                PortRewrite::Pair { source, destination },
-            ) = (current, wanted)
-            {
-                let old = Sum::default().and(old_source).and(old_destination);
+            if let PortRewrite::Pair { source, destination } = wanted {
+                let old = Sum::of(bytes.get(..4).unwrap_or_default());
                 if !pseudo.partial {
                     change = change.and(source).and(destination).minus(old);
                 }
@@ -68,8 +58,8 @@ pub(crate) fn rewrite(
             if let Some(kind) = bytes.first_mut() {
                 *kind = new_kind;
             }
-            if let (Ports::Identifier(old), PortRewrite::Identifier(new)) = (current, wanted) {
-                change = change.and(new).minus(Sum::default().and(old));
+            if let PortRewrite::Identifier(new) = wanted {
+                change = change.and(new).minus(Sum::default().and(u16_at(bytes, 4).unwrap_or(0)));
                 put_u16(bytes, 4, new);
             }
             if pseudo.partial {
@@ -90,6 +80,7 @@ fn update_partial(bytes: &mut [u8], at: usize, change: Sum) {
     }
 }
 
+#[inline(always)]
 fn update(bytes: &mut [u8], at: usize, change: Sum, never_zero: bool) {
     let Some(checksum) = u16_at(bytes, at) else { return };
     if never_zero && checksum == 0 {

@@ -141,7 +141,7 @@ fn extensions_that_leave_no_room_for_the_least_packet_are_left_out() {
 fn extensions_are_cut_where_the_other_side_has_no_room_for_them() {
     let (v4, v6) = segment(128);
     let error = inside(&v4, 128, 128, &extensions());
-    assert_eq!(at_host(3, 4, 32 << 16 | 1400, &error), expected_at_host(2, 0, 1420, &v6));
+    assert_eq!(at_host(3, 4, (32 << 16) + 1400, &error), expected_at_host(2, 0, 1420, &v6));
     assert_eq!(at_host(3, 2, 32 << 16, &error), expected_at_host(4, 1, 6, &v6));
     assert_eq!(at_host(12, 0, 32 << 16, &error), expected_at_host(4, 0, 0, &v6));
 }

@@ -57,7 +57,7 @@ fn the_tuple_names_the_flow() {
     let tuple_of = |packet: &Ip| {
         let mut storage = storage(&packet.bytes());
         let range = HEADROOM..storage.len();
-        *Ipv4Packet::check(&mut storage, range).unwrap().tuple()
+        Ipv4Packet::check(&mut storage, range).unwrap().tuple()
     };
     let tuple = |protocol, ports| Tuple { source: PEER4, destination: HOST4, protocol, ports };
     let pair = |destination| Ports::Pair { source: 40_000, destination };

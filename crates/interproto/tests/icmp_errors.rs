@@ -282,17 +282,17 @@ fn both_tuples_are_given_out() {
     let range = HEADROOM..out.len();
     let checked = Ipv6Packet::check(&mut out, range).unwrap();
     let error = Tuple { source: HOST6, destination: PEER6, protocol: Protocol::Icmp, ports: Ports::None };
-    assert_eq!(*checked.tuple(), error);
+    assert_eq!(checked.tuple(), error);
     let ports = Ports::Pair { source: 40_000, destination: 53 };
     let inside = Tuple { source: PEER6, destination: HOST6, protocol: Protocol::Udp, ports };
-    assert_eq!(checked.embedded(), Some(&inside));
+    assert_eq!(checked.embedded(), Some(inside));
 
     let mut back = storage(&to_host(3, 3, 0, &echo_request(OUT4, 8, b"x").bytes()));
     let range = HEADROOM..back.len();
     let checked = Ipv4Packet::check(&mut back, range).unwrap();
     let ports = Ports::Identifier(8);
     let inside = Tuple { source: HOST4, destination: PEER4, protocol: Protocol::Icmp, ports };
-    assert_eq!(checked.embedded(), Some(&inside));
+    assert_eq!(checked.embedded(), Some(inside));
 }
 
 #[test]

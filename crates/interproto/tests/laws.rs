@@ -352,6 +352,8 @@ fn show(
     params: &Params,
 ) -> Option<DropReason> {
     let before = storage.to_vec();
+    let error =
+        if before.len().is_multiple_of(2) { Icmpv6Error::RoutingHeader } else { Icmpv6Error::TimeExceeded };
     let outcome = if six {
         Ipv6Packet::check(storage, range.clone()).and_then(|mut packet| {
             let reason = match packet.translate(&rewrite_to4(OUT4, ports), IDENTIFICATION, params) {
@@ -363,10 +365,8 @@ fn show(
                 }
                 Verdict::Reply(reason) | Verdict::Hold(reason) | Verdict::Drop(reason) => reason,
             };
-            for error in [Icmpv6Error::RoutingHeader, Icmpv6Error::TimeExceeded] {
-                if let Some(answer) = packet.error(error, OWN6, params) {
-                    referee::checksums(answer);
-                }
+            if let Some(answer) = packet.error(error, OWN6, params) {
+                referee::checksums(answer);
             }
             Err(reason)
         })

@@ -51,7 +51,7 @@ fn the_tuple_names_the_flow() {
     let tuple_of = |packet: &Ip| {
         let mut storage = storage(&packet.bytes());
         let range = interproto::HEADROOM..storage.len();
-        *interproto::Ipv6Packet::check(&mut storage, range).unwrap().tuple()
+        interproto::Ipv6Packet::check(&mut storage, range).unwrap().tuple()
     };
     let tuple = |protocol, ports| Tuple { source: HOST6, destination: PEER6, protocol, ports };
     let pair = |destination| Ports::Pair { source: 40_000, destination };

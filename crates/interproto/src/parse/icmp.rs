@@ -1,9 +1,9 @@
 //! Reading ICMP headers, alike in both families but for the numbers of their types.
 
 use super::{Part, Transport, Upper, What};
+use crate::DropReason;
 use crate::bytes::{u8_at, u16_at};
 use crate::headers::ICMP;
-use crate::{DropReason, Ports};
 
 /// The types of one family.
 pub(super) struct Kinds {
@@ -22,6 +22,7 @@ impl Kinds {
 }
 
 /// Reads an ICMP header. `bytes` begin at it and end with the packet.
+#[inline(never)]
 pub(super) fn read(bytes: &[u8], what: What, kinds: &Kinds) -> Result<Transport, DropReason> {
     let malformed = match what {
         What::Packet => DropReason::MalformedTransport,
@@ -33,11 +34,11 @@ pub(super) fn read(bytes: &[u8], what: What, kinds: &Kinds) -> Result<Transport,
     }
     if kind == kinds.echo_request || kind == kinds.echo_reply {
         let reply = kind == kinds.echo_reply;
-        return Ok(Transport { upper: Upper::Echo { reply }, ports: Ports::Identifier(identifier) });
+        return Ok(Transport { upper: Upper::Echo { reply }, ports: u32::from(identifier) });
     }
     match what {
         What::Quote => Err(DropReason::EmbeddedNotTranslatable),
-        What::Packet if (kinds.is_error)(kind) => Ok(Transport { upper: Upper::Error, ports: Ports::None }),
+        What::Packet if (kinds.is_error)(kind) => Ok(Transport { upper: Upper::Error, ports: 0 }),
         What::Packet => Err(DropReason::IcmpNotTranslatable),
     }
 }

@@ -5,10 +5,9 @@ use core::ops::Range;
 
 use super::{
     DESTINATION_OPTIONS, FRAGMENT_HEADER, HOP_BY_HOP, ICMPV4, ICMPV6, Parsed, Part, ROUTING, Transport, What,
-    icmp, let_in, protocol, transport,
+    icmp, let_in, transport,
 };
 use crate::DropReason;
-use crate::Tuple;
 use crate::bytes::{array_at, u8_at};
 use crate::checksum::Sum;
 use crate::headers::{Fragment, IPV4};
@@ -28,6 +27,7 @@ const KINDS: icmp::Kinds =
     icmp::Kinds { echo_request: v4::ECHO_REQUEST, echo_reply: v4::ECHO_REPLY, is_error: v4::is_error };
 
 /// Reads the packet at `range` of `storage`.
+#[inline(always)]
 pub(crate) fn parse(storage: &[u8], range: Range<usize>, what: What) -> Result<Parsed<Ipv4Addr>, DropReason> {
     let start = range.start;
     let header: [u8; IPV4] =
@@ -96,13 +96,16 @@ pub(crate) fn parse(storage: &[u8], range: Range<usize>, what: What) -> Result<P
         fragment: Some(fragment),
         dont_fragment: flags & 0x4000 != 0,
         upper,
-        tuple: Tuple { source, destination, protocol: protocol(header[9], ICMPV4), ports },
+        source,
+        destination,
+        ports,
         refusal,
         quiet,
     })
 }
 
 /// Walks over the options, which translation drops. Each step goes forward by at least one byte.
+#[cold]
 fn options(options: &[u8]) -> Result<Option<DropReason>, DropReason> {
     let mut at = 0;
     let mut refusal = None;

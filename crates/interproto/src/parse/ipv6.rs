@@ -5,10 +5,9 @@ use core::ops::Range;
 
 use super::{
     AUTHENTICATION, DESTINATION_OPTIONS, FRAGMENT_HEADER, HIP, HOP_BY_HOP, ICMPV4, ICMPV6, MOBILITY, Parsed,
-    Part, ROUTING, SHIM6, Transport, What, icmp, let_in, protocol, transport,
+    Part, ROUTING, SHIM6, Transport, What, icmp, let_in, transport,
 };
 use crate::DropReason;
-use crate::Tuple;
 use crate::bytes::{array_at, u8_at, u16_at, u32_at};
 use crate::headers::{Fragment, IPV6};
 use crate::icmp::v6;
@@ -32,6 +31,7 @@ const KINDS: icmp::Kinds =
     icmp::Kinds { echo_request: v6::ECHO_REQUEST, echo_reply: v6::ECHO_REPLY, is_error: v6::is_error };
 
 /// Reads the packet at `range` of `storage`.
+#[inline(always)]
 pub(crate) fn parse(storage: &[u8], range: Range<usize>, what: What) -> Result<Parsed<Ipv6Addr>, DropReason> {
     let start = range.start;
     let header: [u8; IPV6] =
@@ -48,8 +48,12 @@ pub(crate) fn parse(storage: &[u8], range: Range<usize>, what: What) -> Result<P
     let end = promised.min(range.end);
     let bytes = storage.get(..end).ok_or(DropReason::Truncated)?;
 
-    let Extensions { upper_at, next_header, fragment, mut refusal } =
-        extensions(bytes, start, start + IPV6, header[6], what)?;
+    let Extensions { upper_at, next_header, fragment, mut refusal } = match header[6] {
+        HOP_BY_HOP | DESTINATION_OPTIONS | ROUTING | FRAGMENT_HEADER => {
+            extensions(bytes, start, start + IPV6, header[6], what)?
+        }
+        next_header => Extensions { upper_at: start + IPV6, next_header, fragment: None, refusal: None },
+    };
     let part = Part::of(fragment.as_ref());
     let upper_bytes = bytes.get(upper_at..).ok_or(DropReason::Truncated)?;
     let (mut source, mut destination) = ([0; 16], [0; 16]);
@@ -77,13 +81,16 @@ pub(crate) fn parse(storage: &[u8], range: Range<usize>, what: What) -> Result<P
         fragment,
         dont_fragment: false,
         upper,
-        tuple: Tuple { source, destination, protocol: protocol(next_header, ICMPV6), ports },
+        source,
+        destination,
+        ports,
         refusal,
         quiet,
     })
 }
 
 /// Walks over hop-by-hop options, destination options, routing headers and one fragment header (RFC 7915 §5.1, §5.1.1).
+#[inline(never)]
 fn extensions(
     bytes: &[u8],
     start: usize,

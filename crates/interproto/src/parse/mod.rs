@@ -38,6 +38,7 @@ pub(crate) enum What {
 }
 
 /// Refuses what does not leave the headroom that translation needs.
+#[inline(always)]
 pub(crate) fn in_place(storage: &[u8], packet: &Range<usize>) -> Result<(), DropReason> {
     if packet.start < HEADROOM || packet.end > storage.len() || packet.start > packet.end {
         return Err(DropReason::NoHeadroom);
@@ -68,8 +69,11 @@ pub(crate) struct Parsed<A> {
     pub(crate) dont_fragment: bool,
     /// What lies at `upper_at`.
     pub(crate) upper: Upper,
-    /// Who talks to whom.
-    pub(crate) tuple: Tuple<A>,
+    /// Where it comes from, and where it goes.
+    pub(crate) source: A,
+    pub(crate) destination: A,
+    /// Both ports as they lie in the packet, or an identifier; [`Self::tuple`] says which.
+    ports: u32,
     /// Something that translation will refuse, and that its sender may be told about.
     pub(crate) refusal: Option<DropReason>,
     /// No error may be sent about this packet: it is an ICMP error, or may be a part of one, or an IPv4 fragment behind the
@@ -77,7 +81,26 @@ pub(crate) struct Parsed<A> {
     pub(crate) quiet: bool,
 }
 
-impl<A> Parsed<A> {
+impl<A: Copy> Parsed<A> {
+    /// Who talks to whom, `icmp` being the family's number of ICMP.
+    #[inline(always)]
+    pub(crate) fn tuple(&self, icmp: u8) -> Tuple<A> {
+        let protocol = match self.protocol {
+            TCP => Protocol::Tcp,
+            UDP => Protocol::Udp,
+            number if number == icmp => Protocol::Icmp,
+            number => Protocol::Other(number),
+        };
+        let ports = match self.upper {
+            Upper::Ported { .. } => {
+                Ports::Pair { source: (self.ports >> 16) as u16, destination: self.ports as u16 }
+            }
+            Upper::Echo { .. } => Ports::Identifier(self.ports as u16),
+            Upper::Error | Upper::Opaque => Ports::None,
+        };
+        Tuple { source: self.source, destination: self.destination, protocol, ports }
+    }
+
     /// The same for callers.
     pub(crate) fn fragment_part(&self) -> Option<FragmentPart> {
         let fragment = self.fragment.filter(|_| self.is_fragmented())?;
@@ -142,28 +165,20 @@ impl Part {
     }
 }
 
-/// The protocol as both families know it.
-fn protocol(number: u8, icmp: u8) -> Protocol {
-    match number {
-        TCP => Protocol::Tcp,
-        UDP => Protocol::Udp,
-        number if number == icmp => Protocol::Icmp,
-        number => Protocol::Other(number),
-    }
-}
-
 /// What was read of a transport header.
 #[derive(Debug, Clone, Copy)]
 struct Transport {
     upper: Upper,
-    ports: Ports,
+    /// Both ports as they lie in the packet, or an identifier, as `upper` says.
+    ports: u32,
 }
 
 impl Transport {
-    const OPAQUE: Self = Self { upper: Upper::Opaque, ports: Ports::None };
+    const OPAQUE: Self = Self { upper: Upper::Opaque, ports: 0 };
 }
 
 /// A packet that translation will refuse is let in, so that its sender can be told; a quote is not.
+#[inline(always)]
 fn let_in(
     read: Result<Transport, DropReason>,
     what: What,

@@ -1,8 +1,8 @@
 //! Reading transport headers, alike in both families.
 
 use super::{DCCP, Part, TCP, Transport, UDP, UDP_LITE, Upper, What};
-use crate::bytes::{u8_at, u16_at};
-use crate::{DropReason, Ports};
+use crate::DropReason;
+use crate::bytes::{u8_at, u16_at, u32_at};
 
 /// The shortest headers, in bytes (RFC 9293 §3.1, RFC 768, RFC 3828 §3.1, RFC 4340 §5.1).
 const TCP_HEADER: usize = 20;
@@ -13,6 +13,7 @@ const DCCP_HEADER: usize = 12;
 pub(super) const QUOTED: usize = 8;
 
 /// Reads what is not ICMP. `bytes` begin at the transport header and end with the packet.
+#[inline(always)]
 pub(super) fn read(protocol: u8, bytes: &[u8], part: Part, what: What) -> Result<Transport, DropReason> {
     let (shortest, checksum_at) = match protocol {
         TCP => (TCP_HEADER, 16),
@@ -28,17 +29,16 @@ pub(super) fn read(protocol: u8, bytes: &[u8], part: Part, what: What) -> Result
     } else if bytes.len() < QUOTED {
         return Err(DropReason::EmbeddedMalformed);
     }
-    let (Some(source), Some(destination)) = (u16_at(bytes, 0), u16_at(bytes, 2)) else {
-        return Err(DropReason::MalformedTransport);
-    };
+    let Some(ports) = u32_at(bytes, 0) else { return Err(DropReason::MalformedTransport) };
     Ok(Transport {
         // A zero on the wire says that there is no checksum (RFC 768), or is forbidden (RFC 3828 §3.1).
         upper: Upper::Ported { checksum_at, never_zero: matches!(protocol, UDP | UDP_LITE) },
-        ports: Ports::Pair { source, destination },
+        ports,
     })
 }
 
 /// A packet, and a first fragment (RFC 7112), holds its whole transport header.
+#[inline(always)]
 fn whole_header(protocol: u8, bytes: &[u8], part: Part, shortest: usize) -> Result<(), DropReason> {
     let too_short =
         if part == Part::First { DropReason::FirstFragmentTooShort } else { DropReason::MalformedTransport };

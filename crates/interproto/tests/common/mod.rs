@@ -181,7 +181,7 @@ pub(crate) const LINKS: Params = Params { ipv6_mtu: 1420, ipv4_mtu: 1380, ..Para
 pub(crate) fn own_error6(packet: &[u8], error: Icmpv6Error) -> Option<Vec<u8>> {
     let mut storage = storage(packet);
     let range = HEADROOM..HEADROOM + packet.len();
-    let mut checked = Ipv6Packet::check(&mut storage, range.clone()).expect("well formed");
+    let checked = Ipv6Packet::check(&mut storage, range.clone()).expect("well formed");
     let answer = checked.error(error, OWN6, &LINKS).map(<[u8]>::to_vec);
     assert_eq!(&storage[range], packet, "the packet stays as it was");
     answer.inspect(|answer| referee::checksums(answer))
@@ -191,7 +191,7 @@ pub(crate) fn own_error6(packet: &[u8], error: Icmpv6Error) -> Option<Vec<u8>> {
 pub(crate) fn own_error4(packet: &[u8], error: Icmpv4Error) -> Option<Vec<u8>> {
     let mut storage = storage(packet);
     let range = HEADROOM..HEADROOM + packet.len();
-    let mut checked = Ipv4Packet::check(&mut storage, range.clone()).expect("well formed");
+    let checked = Ipv4Packet::check(&mut storage, range.clone()).expect("well formed");
     let answer = checked.error(error, OWN4, &LINKS).map(<[u8]>::to_vec);
     assert_eq!(&storage[range], packet, "the packet stays as it was");
     answer.inspect(|answer| referee::checksums(answer))
