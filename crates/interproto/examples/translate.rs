@@ -71,7 +71,7 @@ fn print(verdict: Verdict<'_>) {
             }
         }
         Verdict::Reply(reason) | Verdict::Hold(reason) | Verdict::Drop(reason) => {
-            println!("dropped: {reason}")
+            println!("dropped: {reason}");
         }
     }
 }
