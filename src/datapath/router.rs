@@ -215,7 +215,7 @@ impl Router<'_> {
             return Refusal::SourceInPrefix.into();
         }
         // The host that the packet belongs to: its sender, or, of an ICMP error, the one whose packet it is about. The
-        // error itself may come from a router on the way, which holds no lease and never takes one (RFC 6791 §3).
+        // error itself may come from a router on the way, which holds no lease and never takes one (RFC 6791).
         let host = embedded.map_or(tuple.source, |embedded| embedded.destination);
         if !is_eligible_host(host) {
             return Refusal::SourceNotEligible.into();
@@ -257,7 +257,7 @@ impl Router<'_> {
     }
 
     /// The IPv4 source of an error that `sender` has sent about a packet to `host`: its own address if it has one, else
-    /// one of the pool for such routers, else that of the host (RFC 7915 §5.1, RFC 6791 §3).
+    /// one of the pool for such routers, else that of the host (RFC 7915 §5.1, RFC 6791).
     fn error_source(&self, sender: Ipv6Addr, host: Ipv6Addr, address: Ipv4Addr) -> Ipv4Addr {
         if sender == host {
             return address;

@@ -62,7 +62,7 @@ pub struct Rules {
     pub params: Params,
 }
 
-/// IPv4 addresses that stand for IPv6 routers which have none (RFC 6791 §3).
+/// IPv4 addresses that stand for IPv6 routers which have none (RFC 6791).
 ///
 /// RFC 6791 wants a random one for each error, so that two routers on a path rarely look like a loop. Here each router always
 /// has the same one, spread over the pool by its own address: two of them look alike as rarely, and one router looks like

@@ -50,7 +50,7 @@ pub(crate) struct Room {
     pub(crate) most: usize,
     /// The IP headers that the packet inside is to have, in bytes.
     pub(crate) header: usize,
-    /// What the length attribute counts in, in bytes (RFC 4884 §4.1, §4.2 and §5.1: 4 in `ICMPv4`, 8 in `ICMPv6`).
+    /// What the length attribute counts in, in bytes (RFC 4884 §4.1, §4.4: 4 in `ICMPv4`, 8 in `ICMPv6`).
     pub(crate) unit: usize,
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn is_error(kind: u8) -> bool {
     matches!(kind, UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM)
 }
 
-/// What the length attribute counts in, in bytes (RFC 4884 §5.1).
+/// What the length attribute counts in, in bytes (RFC 4884 §4.1).
 pub(crate) const LENGTH_UNIT: usize = 4;
 
 /// The length attribute: the bytes of the packet inside, where extensions follow it (RFC 4884 §4.1). All types that are

@@ -21,15 +21,15 @@ pub(crate) fn is_error(kind: u8) -> bool {
     matches!(kind, UNREACHABLE | PACKET_TOO_BIG | TIME_EXCEEDED | PARAMETER_PROBLEM)
 }
 
-/// What the length attribute counts in, in bytes (RFC 4884 §5.1).
+/// What the length attribute counts in, in bytes (RFC 4884 §4.4).
 pub(crate) const LENGTH_UNIT: usize = 8;
 
-/// Whether errors of this type can have extensions (RFC 4884 §4.3, §4.4).
+/// Whether errors of this type can have extensions (RFC 4884 §4.4, §4.5).
 pub(crate) fn has_quote_length(kind: u8) -> bool {
     matches!(kind, UNREACHABLE | TIME_EXCEEDED)
 }
 
-/// The length attribute: the bytes of the packet inside, where extensions follow it (RFC 4884 §4.3).
+/// The length attribute: the bytes of the packet inside, where extensions follow it (RFC 4884 §4.4).
 pub(crate) fn quote_length(head: Head) -> usize {
     if has_quote_length(head.kind) { usize::from((head.rest >> 24) as u8) * LENGTH_UNIT } else { 0 }
 }
