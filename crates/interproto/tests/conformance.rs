@@ -3,7 +3,12 @@
 //!
 //! With `PROTOMASK_WRITE_CONFORMANCE=1` the generator writes the folders first, by the Python of `PROTOMASK_PYTHON` (`python3`
 //! without it), which needs `conformance/requirements.txt`.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests fail the test that calls them")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the helpers of tests fail the test that calls them"
+)]
 
 mod common;
 
@@ -214,7 +219,7 @@ impl Case {
         for (number, (found, expected)) in found.iter().zip(expected).enumerate() {
             if found != expected {
                 let differs = |(found, expected): (&u8, &u8)| found != expected;
-                let at = found.iter().zip(expected).position(|pair| differs(pair));
+                let at = found.iter().zip(expected).position(differs);
                 let at = at.unwrap_or(found.len().min(expected.len()));
                 return Err(format!(
                     "packet {number} differs from byte {at} on\n  found    {found:02x?}\n  expected {expected:02x?}"
