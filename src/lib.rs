@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` says what the parts are, who owns which state, and what restarts what.
 
 pub mod actors;
+pub mod allocations;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -18,6 +18,11 @@ use protomask::exit::Exit;
 use protomask::kernel::sysctl::Sysctls;
 use protomask::{demo, kernel, logging, run};
 
+/// Test builds count what each thread allocates.
+#[cfg(feature = "count-allocations")]
+#[global_allocator]
+static ALLOCATOR: protomask::allocations::Counting = protomask::allocations::Counting;
+
 fn main() -> ExitCode {
     // clap prints and exits by itself for --help, --version and what it cannot parse (code 2, as here).
     let cli = Cli::parse();

@@ -63,6 +63,9 @@ pub struct Counters {
     pub lease_requests: Counter,
     /// Reads from the device that failed.
     pub read_errors: Counter,
+    /// Allocations of the worker's thread, in test builds.
+    #[cfg(feature = "count-allocations")]
+    pub allocations: Counter,
     drops: [Counter; DropReason::COUNT],
 }
 
@@ -79,6 +82,8 @@ impl Default for Counters {
             held: Counter::default(),
             lease_requests: Counter::default(),
             read_errors: Counter::default(),
+            #[cfg(feature = "count-allocations")]
+            allocations: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),
         }
     }
@@ -89,6 +94,14 @@ impl Counters {
     #[inline]
     pub fn dropped(&self, reason: DropReason) {
         self.drops[reason.index()].add(1);
+    }
+
+    /// Takes over how much this thread has allocated so far, in test builds. The worker's own thread alone calls this.
+    #[inline]
+    pub fn count_allocations(&self) {
+        #[cfg(feature = "count-allocations")]
+        // A new worker's thread begins at zero again.
+        self.allocations.add(crate::allocations::of_this_thread().wrapping_sub(self.allocations.get()));
     }
 
     /// Packets not forwarded for this reason so far.

@@ -163,6 +163,7 @@ impl From<Refusal> for DropReason {
 mod tests {
     use super::*;
     use std::collections::HashSet;
+    use std::fmt::Write as _;
 
     #[test]
     fn every_reason_has_its_own_index_and_its_own_word() {
@@ -204,7 +205,7 @@ mod tests {
         table.push_str("| --- | --- | --- | --- |\n");
         for reason in DropReason::all() {
             let (v6, v4) = (in_v6(reason.answer_v6()), in_v4(reason.answer_v4()));
-            table.push_str(&format!("| `{reason}` | {} | {v6} | {v4} |\n", reason.clause()));
+            writeln!(table, "| `{reason}` | {} | {v6} | {v4} |", reason.clause()).unwrap();
         }
         let expected = format!("{prose}{table}");
         if std::env::var_os("PROTOMASK_WRITE_DOCS").is_some() {

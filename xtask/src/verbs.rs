@@ -15,6 +15,9 @@ const KUBERNETES_VALIDATE: &str = "1.37.0";
 /// What every injected fault says, and nothing else in the binary does.
 const FAULT_MARK: &str = "injected fault";
 
+/// The help of the metric of counted allocations, which only test builds have.
+const ALLOCATION_MARK: &str = "have allocated, in this test build";
+
 pub(crate) fn fmt(project: &Project) -> Result<()> {
     let sh = &project.shell;
     cmd!(sh, "cargo fmt --all --check").run()?;
@@ -70,14 +73,21 @@ pub(crate) fn release_clean(project: &Project) -> Result<()> {
         project.shell.read_file(faults)?.contains(FAULT_MARK),
         "{faults} no longer says {FAULT_MARK:?}; tell xtask what to look for instead"
     );
+    let registry = "src/actors/metrics/registry.rs";
+    ensure!(
+        project.shell.read_file(registry)?.contains(ALLOCATION_MARK),
+        "{registry} no longer says {ALLOCATION_MARK:?}; tell xtask what to look for instead"
+    );
     let binary = release_binary(project)?;
     let bytes = fs::read(&binary).with_context(|| binary.display().to_string())?;
-    ensure!(
-        !bytes.windows(FAULT_MARK.len()).any(|window| window == FAULT_MARK.as_bytes()),
-        "{} holds {FAULT_MARK:?}: it was built with the feature fault-injection",
-        binary.display()
-    );
-    println!("{}: {} KiB, no fault injection", binary.display(), bytes.len() / 1024);
+    for (mark, feature) in [(FAULT_MARK, "fault-injection"), (ALLOCATION_MARK, "count-allocations")] {
+        ensure!(
+            !bytes.windows(mark.len()).any(|window| window == mark.as_bytes()),
+            "{} holds {mark:?}: it was built with the feature {feature}",
+            binary.display()
+        );
+    }
+    println!("{}: {} KiB, no fault injection, no counted allocations", binary.display(), bytes.len() / 1024);
     Ok(())
 }
 

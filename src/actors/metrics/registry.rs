@@ -79,6 +79,14 @@ impl Sample {
         )?;
         out.counter("held_packets", "First packets of new hosts that waited for a lease.", self.held)?;
         out.counter("device_read_errors", "Reads from the device that failed.", self.read_errors)?;
+        #[cfg(feature = "count-allocations")]
+        {
+            let help = "What the threads of the packet workers have allocated, in this test build.";
+            out.counters("worker_allocations", help, None, |each| {
+                let mut workers = self.worker_allocations.iter().enumerate();
+                workers.try_for_each(|(index, count)| each(&[("worker", &index.to_string())], *count))
+            })?;
+        }
         out.gauge("workers", "Packet workers, one per queue of the device.", self.workers)
     }
 

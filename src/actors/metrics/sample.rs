@@ -58,6 +58,9 @@ pub(super) struct Sample {
     pub(super) read_errors: u64,
     pub(super) inbox_overflows: u64,
     pub(super) workers: u64,
+    /// By worker.
+    #[cfg(feature = "count-allocations")]
+    pub(super) worker_allocations: Vec<u64>,
     pub(super) pools: Vec<PoolSample>,
     pub(super) leases: u64,
     pub(super) lease_capacity: u64,
@@ -107,6 +110,8 @@ impl Sample {
             received_v6: flow(|counters| &counters.received_v6),
             forwarded_6to4: flow(|counters| &counters.forwarded_6to4),
             forwarded_4to6: flow(|counters| &counters.forwarded_4to6),
+            #[cfg(feature = "count-allocations")]
+            worker_allocations: shared.desks.iter().map(|desk| desk.counters.allocations.get()).collect(),
             drops: DropReason::all().map(|reason| (reason.as_str(), drops(reason))).collect(),
             icmp_errors: sum(|counters| &counters.icmp_errors),
             icmp_errors_limited: sum(|counters| &counters.icmp_errors_limited),

@@ -155,6 +155,7 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
     }
 
     async fn run(mut self) -> io::Result<()> {
+        prepare_to_wait_for_locks();
         let seat = self.seat;
         while seat.may_go_on() {
             let patience = self.hold.wake_after();
@@ -168,6 +169,7 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
             seat.pulse.enter();
             let turn = self.turn();
             seat.pulse.leave();
+            seat.desk().counters.count_allocations();
             turn?;
         }
         Ok(())
@@ -324,6 +326,13 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
         }
         self.ask.clear();
     }
+}
+
+/// A lock that is taken makes its waiter's thread allocate, the first time. Better now than with a packet in hand.
+fn prepare_to_wait_for_locks() {
+    let nothing = parking_lot::Mutex::new(());
+    // Nobody notifies, and no time is given: it prepares to wait and goes on.
+    parking_lot::Condvar::new().wait_for(&mut nothing.lock(), Duration::ZERO);
 }
 
 /// Where this worker's identifications begin: any number will do, and the standard library's hash keys are random.

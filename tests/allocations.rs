@@ -1,0 +1,92 @@
+//! The packet path allocates nothing in its steady state: the allocator of this build counts, thread by thread.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests fail the test that calls them")]
+
+mod common;
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use common::metrics::Metrics;
+use common::{Lab, PATIENCE, PLAIN, Router, through};
+use netlab::{Direction, Namespace, Server, Topology, TopologyOptions, bulk_transfer, udp_exchange};
+
+/// The server's port, as the clients address it.
+fn at(port: u16) -> SocketAddr {
+    (through(Topology::SERVER_V4), port).into()
+}
+
+fn allocations(metrics: &Metrics) -> u64 {
+    metrics.sum("protomask_worker_allocations_total", &[])
+}
+
+fn packets(metrics: &Metrics) -> u64 {
+    metrics.sum("protomask_forwarded_packets_total", &[])
+}
+
+/// Sends so many datagrams to the echo server and takes the answers, a few at a time so that no buffer overflows.
+fn exchange(client: &Namespace, flows: usize, datagrams: usize) {
+    const WINDOW: usize = 20;
+    let sockets: Vec<UdpSocket> = (0..flows)
+        .map(|_| client.run(|| UdpSocket::bind((Topology::CLIENT_V6, 0)).unwrap()))
+        .inspect(|socket| socket.set_read_timeout(Some(PATIENCE)).unwrap())
+        .collect();
+    let mut buffer = [0; 128];
+    for round in 0..datagrams / (WINDOW * flows) {
+        for socket in &sockets {
+            for number in 0..WINDOW {
+                socket.send_to(format!("{round} {number}").as_bytes(), at(7)).unwrap();
+            }
+        }
+        for socket in &sockets {
+            for number in 0..WINDOW {
+                let (length, _) = socket.recv_from(&mut buffer).unwrap();
+                assert_eq!(&buffer[..length], format!("{round} {number}").as_bytes(), "in order");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hundred_megabytes_and_a_hundred_thousand_datagrams_allocate_nothing_on_the_workers() {
+    const BYTES: u64 = 100_000_000;
+    /// Each goes there and comes back: two packets.
+    const DATAGRAMS: usize = 50_000;
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let lab = Lab::with(&TopologyOptions { clients: 2, ..TopologyOptions::default() });
+    let router = Router::start(&lab, &PLAIN);
+    let _echo = Server::udp_echo(&lab.server, (Topology::SERVER_V4, 7)).unwrap();
+    let _bulk = Server::bulk(&lab.server, (Topology::SERVER_V4, 9000)).unwrap();
+    let transfer = |direction, bytes| {
+        let limit = Duration::from_mins(2);
+        let transfer = bulk_transfer(lab.client(), at(9000), direction, bytes, limit, |_| ()).unwrap();
+        assert!(transfer.is_intact(), "{transfer:?}");
+    };
+    // Warm up: the lease, and whatever a thread makes once. Every worker gets its share, since flows are spread over them.
+    transfer(Direction::Upload, BYTES / 20);
+    transfer(Direction::Download, BYTES / 20);
+    exchange(lab.client(), 10, 2000);
+
+    let before = router.metrics();
+    transfer(Direction::Upload, BYTES);
+    transfer(Direction::Download, BYTES);
+    exchange(lab.client(), 10, DATAGRAMS);
+    let carried = 2 * DATAGRAMS as u64 + 2 * BYTES / 65_536;
+    let after = router.wait_for_metrics("the packets are counted", |metrics| {
+        packets(metrics) >= packets(&before) + carried
+    });
+    println!(
+        "{} packets, {} allocations",
+        packets(&after) - packets(&before),
+        allocations(&after) - allocations(&before)
+    );
+    assert_eq!(allocations(&after), allocations(&before), "allocations on the workers");
+
+    // And the count does count: a new host's first packet is parked and its lease is asked for, which takes memory.
+    udp_exchange(&lab.clients[1].namespace, None, at(7), b"hello", PATIENCE).unwrap();
+    router.wait_for_metrics("a new host has cost something", |metrics| {
+        allocations(metrics) > allocations(&after)
+    });
+    router.end();
+}
