@@ -1,6 +1,6 @@
-//! The one socket option that neither `socket2` nor `nix` sets: whether a packet may be fragmented.
+//! Socket options that neither `socket2` nor `nix` knows: whether a packet may be fragmented, the path MTU, and ECN.
 //!
-//! Unsafe code: `setsockopt` with an integer.
+//! Unsafe code: `setsockopt` and `getsockopt` with plain values.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -34,5 +34,31 @@ fn set(socket: &Socket, level: libc::c_int, option: libc::c_int, value: libc::c_
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The path MTU that the kernel knows for a connected socket, in bytes (`IP_MTU`, `IPV6_MTU`).
+pub fn path_mtu(socket: &impl AsRawFd, v6: bool) -> io::Result<u32> {
+    let (level, option) =
+        if v6 { (libc::IPPROTO_IPV6, libc::IPV6_MTU) } else { (libc::IPPROTO_IP, libc::IP_MTU) };
+    let mut value: libc::c_int = 0;
+    get(socket.as_raw_fd(), level, option, &mut value)?;
+    u32::try_from(value).map_err(io::Error::other)
+}
+
+/// Whether both ends of a TCP connection have agreed on ECN (`TCPI_OPT_ECN` of `TCP_INFO`, RFC 3168 §6.1.1).
+pub fn ecn_is_agreed(stream: &std::net::TcpStream) -> io::Result<bool> {
+    const ECN: u8 = 8;
+    // SAFETY: `tcp_info` is made of integers, for which zeros are values.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    get(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
+    Ok(info.tcpi_options & ECN != 0)
+}
+
+/// Reads an option of the type that the option has, or a part of it.
+fn get<T>(fd: libc::c_int, level: libc::c_int, option: libc::c_int, value: &mut T) -> io::Result<()> {
+    let mut length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the pointer and the length are those of one `T`, of which the kernel writes no more than the length.
+    let answer = unsafe { libc::getsockopt(fd, level, option, (&raw mut *value).cast(), &raw mut length) };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,0 +1,395 @@
+//! RFC 7915 on the wire: path MTU discovery, fragments, traceroute and ECN between the kernels of two hosts. The pool is routed, not
+//! masqueraded, so that no connection tracking puts fragments together on the way.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests fail the test that calls them")]
+
+mod common;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use common::wire::{Injector, Sniffer};
+use common::{Lab, PATIENCE, PLAIN, Router, SHORT, eventually, through};
+use etherparse::{IpFragOffset, IpNumber, Ipv4Header, Ipv6FragmentHeader, Ipv6Header, UdpHeader};
+use netlab::{
+    Direction, Namespace, Server, Topology, TopologyOptions, bulk_transfer, ecn_is_agreed, path_mtu,
+    tcp_exchange, udp_exchange,
+};
+use socket2::SockRef;
+
+const CLIENT: Ipv6Addr = Topology::CLIENT_V6;
+const SERVER: Ipv4Addr = Topology::SERVER_V4;
+const CLIENT_PORT: u16 = 4000;
+const SERVER_PORT: u16 = 7777;
+
+/// A laboratory with a router that has no connection tracking, and the address that the client holds.
+fn start(options: &TopologyOptions) -> (Lab, Router, Ipv4Addr) {
+    let lab = Lab::with(options);
+    let router = Router::start(&lab, &PLAIN);
+    let echo = Server::udp_echo(&lab.server, (SERVER, 7)).unwrap();
+    udp_exchange(lab.client(), None, (through(SERVER), 7).into(), b"hello", PATIENCE).unwrap();
+    let IpAddr::V4(address) = echo.peers()[0].ip() else { panic!("the server is IPv4-only") };
+    let marks = lab.marks();
+    assert!(
+        !marks.iter().any(|mark| mark.starts_with("table")),
+        "nothing that tracks connections: {marks:?}"
+    );
+    (lab, router, address)
+}
+
+fn socket(namespace: &Namespace, at: impl Into<SocketAddr>) -> UdpSocket {
+    let at = at.into();
+    let socket = namespace.run(|| UdpSocket::bind(at).unwrap());
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+fn pattern(length: usize, seed: usize) -> Vec<u8> {
+    (0..length).map(|at| (at * 7 + at / 256 + seed) as u8).collect()
+}
+
+fn forwarded(router: &Router, direction: &str) -> u64 {
+    router.metrics().sum("protomask_forwarded_packets_total", &[&format!("direction=\"{direction}\"")])
+}
+
+/// A datagram in fragments with so many bytes of payload each, as its sender writes them.
+struct Train {
+    fragments: Vec<Vec<u8>>,
+    payload: Vec<u8>,
+}
+
+fn train_v6(identification: u32, length: usize, each: usize) -> Train {
+    let payload = pattern(length, identification as usize);
+    let (source, destination) = (CLIENT.octets(), through(SERVER).octets());
+    let ends = (CLIENT_PORT, SERVER_PORT);
+    let header = Ipv6Header {
+        next_header: IpNumber::IPV6_FRAGMENTATION_HEADER,
+        hop_limit: 64,
+        source,
+        destination,
+        ..Ipv6Header::default()
+    };
+    let udp = UdpHeader::with_ipv6_checksum(ends.0, ends.1, &header, &payload).unwrap();
+    let datagram = [&udp.to_bytes()[..], &payload].concat();
+    let fragment = |(number, piece): (usize, &[u8])| {
+        let at = number * each;
+        let place = Ipv6FragmentHeader {
+            next_header: IpNumber::UDP,
+            fragment_offset: IpFragOffset::try_new((at / 8) as u16).unwrap(),
+            more_fragments: at + piece.len() < datagram.len(),
+            identification,
+        };
+        let header = Ipv6Header { payload_length: (piece.len() + 8) as u16, ..header.clone() };
+        [&header.to_bytes()[..], &place.to_bytes(), piece].concat()
+    };
+    let fragments = datagram.chunks(each).enumerate().map(fragment).collect();
+    Train { fragments, payload }
+}
+
+fn train_v4(to: Ipv4Addr, identification: u16, length: usize, each: usize) -> Train {
+    let payload = pattern(length, identification.into());
+    let mut header = Ipv4Header::new(0, 64, IpNumber::UDP, SERVER.octets(), to.octets()).unwrap();
+    let udp = UdpHeader::with_ipv4_checksum(SERVER_PORT, CLIENT_PORT, &header, &payload).unwrap();
+    let datagram = [&udp.to_bytes()[..], &payload].concat();
+    let mut fragment = |(number, piece): (usize, &[u8])| {
+        let at = number * each;
+        header.identification = identification;
+        header.dont_fragment = false;
+        header.fragment_offset = IpFragOffset::try_new((at / 8) as u16).unwrap();
+        header.more_fragments = at + piece.len() < datagram.len();
+        header.set_payload_len(piece.len()).unwrap();
+        header.header_checksum = header.calc_header_checksum();
+        [&header.to_bytes()[..], piece].concat()
+    };
+    let fragments = datagram.chunks(each).enumerate().map(&mut fragment).collect();
+    Train { fragments, payload }
+}
+
+/// Sends trains of fragments in four disorders and says how many fragments that were.
+///
+/// The receiver's kernel gets the datagrams whole but for the one of which a fragment is lost.
+fn disorders(injector: &Injector, receiver: &UdpSocket, make: impl Fn(u16) -> Train) -> u64 {
+    let (mut sent, mut buffer) = (0, vec![0; 65_536]);
+    let mut send = |fragment: &[u8]| {
+        injector.send(fragment);
+        sent += 1;
+    };
+    let mut arrives = |train: &Train, how: &str| {
+        let (length, _) = receiver.recv_from(&mut buffer).unwrap_or_else(|error| panic!("{how}: {error}"));
+        assert!(buffer[..length] == train.payload[..], "{how}: other bytes have arrived");
+    };
+
+    let reversed = make(1);
+    reversed.fragments.iter().rev().for_each(|fragment| send(fragment));
+    arrives(&reversed, "the last one first");
+
+    // Two at a time: the first to be whole is the first to arrive.
+    let (one, other) = (make(2), make(3));
+    for (one, other) in one.fragments.iter().zip(&other.fragments) {
+        send(one);
+        send(other);
+    }
+    arrives(&one, "interleaved, the first one");
+    arrives(&other, "interleaved, the second one");
+
+    let lost = make(4);
+    let without = lost.fragments.iter().enumerate().filter(|(number, _)| *number != 2);
+    without.for_each(|(_, fragment)| send(fragment));
+
+    // An exact double is tolerated (RFC 5722 §4 is about overlaps that are none), in IPv4 as in IPv6.
+    let doubled = make(5);
+    for (number, fragment) in doubled.fragments.iter().enumerate() {
+        send(fragment);
+        if number == 1 {
+            send(fragment);
+        }
+    }
+    arrives(&doubled, "with a double");
+
+    receiver.set_read_timeout(Some(SHORT)).unwrap();
+    assert!(receiver.recv_from(&mut buffer).is_err(), "the datagram with a hole has arrived");
+    receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+    sent
+}
+
+#[test]
+fn fragments_out_of_order_interleaved_lost_and_doubled_are_translated_one_by_one_from_ipv6() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let (lab, router, address) = start(&TopologyOptions::default());
+    let receiver = socket(&lab.server, (SERVER, SERVER_PORT));
+    let injector = Injector::new(lab.client());
+    let before = forwarded(&router, "6to4");
+    let sent = disorders(&injector, &receiver, |number| train_v6(number.into(), 8000, 1232));
+    // The router has seen every fragment, and none of them was put together before it.
+    assert!(sent > 30, "{sent} fragments");
+    let label = ["direction=\"6to4\""];
+    let metrics = router.wait_for_metrics("all fragments are counted", |metrics| {
+        metrics.sum("protomask_forwarded_packets_total", &label) >= before + sent
+    });
+    assert_eq!(metrics.sum("protomask_forwarded_packets_total", &label), before + sent);
+    assert_eq!(metrics.sum("protomask_dropped_packets_total", &[]), 0);
+    // And they come from where the host's packets come from.
+    let (client, mut buffer) = (socket(lab.client(), (CLIENT, CLIENT_PORT)), [0; 16]);
+    client.send_to(b"whole", (through(SERVER), SERVER_PORT)).unwrap();
+    assert_eq!(receiver.recv_from(&mut buffer).unwrap().1, (address, CLIENT_PORT).into());
+}
+
+#[test]
+fn fragments_out_of_order_interleaved_lost_and_doubled_are_translated_one_by_one_from_ipv4() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let (lab, router, address) = start(&TopologyOptions::default());
+    let receiver = socket(lab.client(), (CLIENT, CLIENT_PORT));
+    let injector = Injector::new(&lab.server);
+    // 1200 bytes of payload fit into one IPv6 packet of 1280 bytes; 1480 do not, and become two fragments each.
+    for (each, pieces) in [(1200, 1), (1480, 2)] {
+        let before = forwarded(&router, "4to6");
+        let last = train_v4(address, 0, 8000, each).fragments.pop().unwrap().len();
+        let sent = disorders(&injector, &receiver, |number| train_v4(address, number, 8000, each));
+        // The last fragment of each of the five trains is short.
+        let expected = if pieces == 1 || last > 1232 + 20 { sent * pieces } else { (sent - 5) * pieces + 5 };
+        let label = ["direction=\"4to6\""];
+        let metrics = router.wait_for_metrics("all fragments are counted", |metrics| {
+            metrics.sum("protomask_forwarded_packets_total", &label) >= before + expected
+        });
+        assert_eq!(metrics.sum("protomask_forwarded_packets_total", &label), before + expected, "{each}");
+        assert_eq!(metrics.sum("protomask_dropped_packets_total", &[]), 0);
+    }
+}
+
+/// The path MTU that a connected socket has learnt in the end, and that a datagram of `length` bytes then arrives.
+fn learns(socket: &UdpSocket, v6: bool, length: usize, mtu: u32) {
+    eventually(&format!("a path MTU of {mtu}"), PATIENCE, || {
+        // The first one is refused on the way, and the next one by the kernel that has learnt it: both are errors here.
+        let _ = socket.send(&pattern(length, 1));
+        common::pause(Duration::from_millis(20));
+        (path_mtu(socket, v6).unwrap() == mtu).then_some(())
+    });
+}
+
+fn bulk_both_ways(lab: &Lab) {
+    const BYTES: u64 = 3_000_000;
+    let _server = Server::bulk(&lab.server, (SERVER, 9000)).unwrap();
+    for direction in [Direction::Upload, Direction::Download] {
+        let target = (through(SERVER), 9000).into();
+        let limit = Duration::from_mins(1);
+        let transfer = bulk_transfer(lab.client(), target, direction, BYTES, limit, |_| ()).unwrap();
+        assert!(transfer.is_intact() && transfer.bytes == BYTES, "{direction:?}: {transfer:?}");
+    }
+}
+
+/// RFC 7915 §4.2: 1400 bytes there are 1420 here, and 1000 are 1280, the least that IPv6 has; what is longer than 1000 then leaves
+/// without DF (§5.1), and the kernel behind the router cuts it.
+#[test]
+fn the_ipv6_side_learns_the_path_mtu_of_a_narrower_ipv4_link() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    for (link, mtu) in [(1400, 1420), (1000, 1280)] {
+        let (lab, router, _) = start(&TopologyOptions { server_mtu: link, ..TopologyOptions::default() });
+        let receiver = socket(&lab.server, (SERVER, SERVER_PORT));
+        let client = socket(lab.client(), (CLIENT, CLIENT_PORT));
+        client.connect((through(SERVER), SERVER_PORT)).unwrap();
+        assert_eq!(path_mtu(&client, true).unwrap(), 1500);
+        SockRef::from(&client).set_send_buffer_size(1 << 20).unwrap();
+        learns(&client, true, 1452, mtu);
+        let whole = pattern(mtu as usize - 48, 9);
+        // The error that the kernel has noted for the last datagram is for the next call to tell.
+        eventually("it is sent", PATIENCE, || client.send(&whole).ok());
+        let mut buffer = vec![0; 2000];
+        eventually("the datagram that fits", PATIENCE, || {
+            let (length, _) = receiver.recv_from(&mut buffer).unwrap();
+            (buffer[..length] == whole[..]).then_some(())
+        });
+        bulk_both_ways(&lab);
+        assert_eq!(router.metrics().sum("protomask_dropped_packets_total", &[]), 0, "{link}");
+    }
+}
+
+/// RFC 7915 §5.2: 1400 bytes there are 1380 here, and 1280 are 1260.
+#[test]
+fn the_ipv4_side_learns_the_path_mtu_of_a_narrower_ipv6_link() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    for (link, mtu) in [(1400, 1380), (1280, 1260)] {
+        let (lab, router, address) =
+            start(&TopologyOptions { client_mtu: link, ..TopologyOptions::default() });
+        let receiver = socket(lab.client(), (CLIENT, CLIENT_PORT));
+        let server = socket(&lab.server, (SERVER, SERVER_PORT));
+        server.connect((address, CLIENT_PORT)).unwrap();
+        assert_eq!(path_mtu(&server, false).unwrap(), 1500);
+        learns(&server, false, 1472, mtu);
+        let whole = pattern(mtu as usize - 28, 9);
+        // The error that the kernel has noted for the last datagram is for the next call to tell.
+        eventually("it is sent", PATIENCE, || server.send(&whole).ok());
+        let mut buffer = vec![0; 2000];
+        eventually("the datagram that fits", PATIENCE, || {
+            let (length, _) = receiver.recv_from(&mut buffer).unwrap();
+            (buffer[..length] == whole[..]).then_some(())
+        });
+        bulk_both_ways(&lab);
+        assert_eq!(router.metrics().sum("protomask_dropped_packets_total", &[]), 0, "{link}");
+    }
+}
+
+#[test]
+fn dscp_and_ecn_bits_survive_both_ways() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let (lab, _router, address) = start(&TopologyOptions::default());
+    let (at_server, at_client) = (Sniffer::new(&lab.server), Sniffer::new(lab.client()));
+    let client = socket(lab.client(), (CLIENT, CLIENT_PORT));
+    let server = socket(&lab.server, (SERVER, SERVER_PORT));
+    // Not ECT, ECT(1), ECT(0) and CE (RFC 3168 §5), under two DSCPs.
+    for tos in [0x00, 0x01, 0x02, 0x03, 0xb8, 0xbb] {
+        SockRef::from(&client).set_tclass_v6(tos).unwrap();
+        client.send_to(b"to the server", (through(SERVER), SERVER_PORT)).unwrap();
+        let from = address.octets();
+        let seen = at_server
+            .wait_for("the datagram from IPv6", |packet| packet[0] == 0x45 && packet[12..16] == from);
+        assert_eq!(u32::from(seen[1]), tos, "the type of service at the server");
+
+        SockRef::from(&server).set_tos_v4(tos).unwrap();
+        server.send_to(b"to the client", (address, CLIENT_PORT)).unwrap();
+        let from = through(SERVER).octets();
+        let seen = at_client.wait_for("the datagram from IPv4", |packet| {
+            packet[0] >> 4 == 6 && packet[6] == 17 && packet[8..24] == from
+        });
+        let traffic_class = u32::from(seen[0] & 0xf) << 4 | u32::from(seen[1] >> 4);
+        assert_eq!(traffic_class, tos, "the traffic class at the client");
+    }
+}
+
+#[test]
+fn a_tcp_connection_through_the_router_agrees_on_ecn() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let (lab, _router, address) = start(&TopologyOptions::default());
+    for namespace in [lab.client(), &lab.server] {
+        namespace.sysctl("net.ipv4.tcp_ecn", "1").unwrap();
+    }
+    let _echo = Server::tcp_echo(&lab.server, (SERVER, 80)).unwrap();
+    let _back = Server::tcp_echo(lab.client(), (CLIENT, 80)).unwrap();
+    let out = lab.client().run(|| TcpStream::connect((through(SERVER), 80)).unwrap());
+    assert!(ecn_is_agreed(&out).unwrap(), "from IPv6");
+    let back = lab.server.run(|| TcpStream::connect((address, 80)).unwrap());
+    assert!(ecn_is_agreed(&back).unwrap(), "from IPv4");
+    // The test can see the difference.
+    lab.client().sysctl("net.ipv4.tcp_ecn", "0").unwrap();
+    let out = lab.client().run(|| TcpStream::connect((through(SERVER), 80)).unwrap());
+    assert!(!ecn_is_agreed(&out).unwrap(), "without ECN at the client");
+    let sent = pattern(100_000, 3);
+    assert!(tcp_exchange(lab.client(), None, (through(SERVER), 80).into(), &sent, PATIENCE).unwrap() == sent);
+}
+
+/// What a probe with so many hops is answered with: ICMP type and code, and from where.
+fn probe(socket: &UdpSocket, sniffer: &Sniffer, to: IpAddr, hops: u32) -> (IpAddr, u8, u8) {
+    // A port of its own for each probe, as traceroute has it, by which the answer is known.
+    let port = 33_434 + hops as u16;
+    let (at, inside, source) = match to {
+        IpAddr::V6(_) => {
+            SockRef::from(socket).set_unicast_hops_v6(hops).unwrap();
+            (40, 48 + 40 + 2, 8..24)
+        }
+        IpAddr::V4(_) => {
+            SockRef::from(socket).set_ttl_v4(hops).unwrap();
+            (20, 28 + 20 + 2, 12..16)
+        }
+    };
+    socket.send_to(b"probe", (to, port)).unwrap();
+    let answer = sniffer.wait_for(&format!("an answer to {hops} hops"), |packet| {
+        let is_icmp = if at == 40 {
+            packet[0] >> 4 == 6 && packet[6] == 58
+        } else {
+            packet[0] == 0x45 && packet[9] == 1
+        };
+        is_icmp && packet.get(inside..inside + 2) == Some(&port.to_be_bytes()[..])
+    });
+    let from = match <[u8; 16]>::try_from(&answer[source.clone()]) {
+        Ok(octets) => IpAddr::from(octets),
+        Err(_) => IpAddr::from(<[u8; 4]>::try_from(&answer[source]).unwrap()),
+    };
+    (from, answer[at], answer[at + 1])
+}
+
+#[test]
+fn a_traceroute_with_udp_shows_three_hops_and_the_host_both_ways() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let flags = common::plain_and(&["--icmp-source-v6", "2001:db8:1::64", "--icmp-source-v4", "192.0.0.8"]);
+    let _router = Router::start(&lab, &flags);
+    let echo = Server::udp_echo(&lab.server, (SERVER, 7)).unwrap();
+    udp_exchange(lab.client(), None, (through(SERVER), 7).into(), b"hello", PATIENCE).unwrap();
+    let IpAddr::V4(address) = echo.peers()[0].ip() else { panic!("the server is IPv4-only") };
+
+    let (client, sniffer) = (socket(lab.client(), (CLIENT, CLIENT_PORT)), Sniffer::new(lab.client()));
+    let target = IpAddr::V6(through(SERVER));
+    let hops: Vec<_> = (1..=4).map(|hops| probe(&client, &sniffer, target, hops)).collect();
+    let own: Ipv6Addr = "2001:db8:1::64".parse().unwrap();
+    let expected = [
+        (IpAddr::V6(Topology::ROUTER_V6), 3, 0),
+        (IpAddr::V6(own), 3, 0),
+        (IpAddr::V6(through(Topology::ROUTER_V4)), 3, 0),
+        (target, 1, 4),
+    ];
+    assert_eq!(hops, expected, "the kernel, the router, the kernel behind it, and the port that nobody has");
+
+    let (server, sniffer) = (socket(&lab.server, (SERVER, SERVER_PORT)), Sniffer::new(&lab.server));
+    let target = IpAddr::V4(address);
+    let hops: Vec<_> = (1..=4).map(|hops| probe(&server, &sniffer, target, hops)).collect();
+    let expected = [
+        (IpAddr::V4(Topology::ROUTER_V4), 11, 0),
+        (IpAddr::V4(Ipv4Addr::new(192, 0, 0, 8)), 11, 0),
+        // The kernel behind the device has an IPv6 address alone: the mapping's stands for it.
+        (target, 11, 0),
+        (target, 3, 3),
+    ];
+    assert_eq!(hops, expected, "the kernel, the router, the kernel behind it, and the port that nobody has");
+}
