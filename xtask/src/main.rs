@@ -46,7 +46,7 @@ enum Verb {
     Test,
     /// Build the release binary and check that no fault can be injected into it
     ReleaseClean,
-    /// Try what is in `deploy/` with the tools that will use it (root)
+    /// Try what is in `deploy/` with the tools that will use it, and translated packets with tshark (root)
     Interop,
     /// All of the above in this order, up to the first failure (root)
     Ci,

@@ -10,7 +10,7 @@ struct Package {
     program: &'static str,
 }
 
-const PACKAGES: [Package; 10] = [
+const PACKAGES: [Package; 11] = [
     // The compiler's linker, and the static C library for the binary in the container image.
     Package { name: "gcc", program: "cc" },
     Package { name: "libc6-dev", program: "/usr/include/features.h" },
@@ -25,6 +25,8 @@ const PACKAGES: [Package; 10] = [
     Package { name: "podman", program: "podman" },
     Package { name: "runc", program: "runc" },
     Package { name: "prometheus", program: "promtool" },
+    // Translated packets, dissected; mergecap comes along.
+    Package { name: "tshark", program: "tshark" },
 ];
 
 /// Prints their names, one a line.

@@ -12,6 +12,9 @@ use crate::project::{Project, find_program};
 const CARGO_DENY: &str = "0.20.2";
 const KUBERNETES_VALIDATE: &str = "1.37.0";
 
+/// Where the conformance cases and their generator are.
+const CONFORMANCE: &str = "crates/interproto/tests/conformance";
+
 /// What every injected fault says, and nothing else in the binary does.
 const FAULT_MARK: &str = "injected fault";
 
@@ -138,7 +141,17 @@ pub(crate) fn setup(project: &Project) -> Result<()> {
         cmd!(sh, "python3 -m venv {venv}").run()?;
     }
     cmd!(sh, "{pip} install --quiet --disable-pip-version-check kubernetes-validate=={KUBERNETES_VALIDATE}")
+        .args(["--requirement", &format!("{CONFORMANCE}/requirements.txt")])
         .run()?;
+    Ok(())
+}
+
+/// The conformance cases must be what their independent generator makes.
+pub(crate) fn conformance(project: &Project) -> Result<()> {
+    let sh = &project.shell;
+    let python = project.tools().join("python/bin/python");
+    ensure!(python.is_file(), "the generator's Python is missing; install it: cargo xtask setup");
+    cmd!(sh, "{python} -B {CONFORMANCE}/generate.py --check").run()?;
     Ok(())
 }
 

@@ -1,10 +1,11 @@
-//! What is in `deploy/`, tried with the tools that will use it.
+//! What is in `deploy/`, tried with the tools that will use it, and translated packets seen by somebody else's eyes.
 
 mod container;
 mod manifests;
 mod metrics;
 mod syscalls;
 mod traffic;
+mod tshark;
 mod unit;
 mod unprivileged;
 
@@ -38,6 +39,8 @@ masquerade = true
 pub(crate) fn interop(project: &Project) -> Result<()> {
     packages::require()?;
     ensure!(netlab::kernel_tests_possible(), "this needs root and /dev/net/tun");
+    verbs::conformance(project)?;
+    tshark::check(project)?;
     let binary = verbs::release_binary(project)?;
     unit::check(project, &binary)?;
     manifests::check(project, &binary)?;
