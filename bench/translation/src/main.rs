@@ -143,14 +143,18 @@ impl Bench {
                 Direction::SixToFour => {
                     let Ok(mut checked) = Ipv6Packet::check(buffer, range.clone()) else { continue };
                     match checked.translate(&self.to_v4, number as u16, &self.params) {
-                        Verdict::Forward(mut packets) => packets.next().map_or(0, |packet| black_box(packet).len()),
+                        Verdict::Forward(mut packets) => {
+                            packets.next().map_or(0, |packet| black_box(packet).len())
+                        }
                         _ => 0,
                     }
                 }
                 Direction::FourToSix => {
                     let Ok(mut checked) = Ipv4Packet::check(buffer, range.clone()) else { continue };
                     match checked.translate(&self.to_v6, &self.params) {
-                        Verdict::Forward(mut packets) => packets.next().map_or(0, |packet| black_box(packet).len()),
+                        Verdict::Forward(mut packets) => {
+                            packets.next().map_or(0, |packet| black_box(packet).len())
+                        }
                         _ => 0,
                     }
                 }
@@ -161,8 +165,12 @@ impl Bench {
 
     fn original(&self) -> Result<Vec<u8>> {
         let translated = match self.direction {
-            Direction::SixToFour => original::protocols::ip::translate_ipv6_to_ipv4(black_box(&self.packet), HOST4, PEER4),
-            Direction::FourToSix => original::protocols::ip::translate_ipv4_to_ipv6(black_box(&self.packet), PEER6, HOST6),
+            Direction::SixToFour => {
+                original::protocols::ip::translate_ipv6_to_ipv4(black_box(&self.packet), HOST4, PEER4)
+            }
+            Direction::FourToSix => {
+                original::protocols::ip::translate_ipv4_to_ipv6(black_box(&self.packet), PEER6, HOST6)
+            }
         };
         translated.map_err(|error| anyhow::anyhow!("the original fails: {error:?}"))
     }
@@ -225,15 +233,28 @@ fn ratio(row: &Row) -> f64 {
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let mut rows = Vec::new();
-    println!("Nanoseconds a packet: median (least-most) of {} rounds; x: median of the rounds' ratios", arguments.rounds);
-    println!("{:>12} {:>6} {:>20} {:>20} {:>22} {:>7}", "", "bytes", "interproto", "and copying in", "original 1.0.0", "x");
+    println!(
+        "Nanoseconds a packet: median (least-most) of {} rounds; x: median of the rounds' ratios",
+        arguments.rounds
+    );
+    println!(
+        "{:>12} {:>6} {:>20} {:>20} {:>22} {:>7}",
+        "", "bytes", "interproto", "and copying in", "original 1.0.0", "x"
+    );
     for direction in [Direction::SixToFour, Direction::FourToSix] {
         for transport in [Transport::Udp, Transport::Tcp] {
             for length in LENGTHS {
                 let mut bench = Bench::new(direction, packet(direction, transport, length)?);
                 bench.compare().with_context(|| format!("{direction:?} {transport:?} {length}"))?;
                 bench.round(arguments.batches)?;
-                let mut row = Row { direction, transport, length, ours: vec![], ours_with_copy: vec![], original: vec![] };
+                let mut row = Row {
+                    direction,
+                    transport,
+                    length,
+                    ours: vec![],
+                    ours_with_copy: vec![],
+                    original: vec![],
+                };
                 for _ in 0..arguments.rounds {
                     let [ours, with_copy, original] = bench.round(arguments.batches)?;
                     row.ours.push(ours);
@@ -253,7 +274,8 @@ fn main() -> Result<ExitCode> {
         }
     }
     let at = |length| rows.iter().filter(move |row: &&Row| row.length == length);
-    let longest: Vec<_> = at(1500).zip(at(64)).map(|(long, short)| median(&long.ours) / median(&short.ours)).collect();
+    let longest: Vec<_> =
+        at(1500).zip(at(64)).map(|(long, short)| median(&long.ours) / median(&short.ours)).collect();
     println!("A packet of 1500 bytes takes {:.2} times as long as one of 64.", median(&longest));
     let mut kept = true;
     for (length, promise) in PROMISES {
@@ -262,7 +284,8 @@ fn main() -> Result<ExitCode> {
         kept &= worst >= promise;
     }
     if let Some(file) = &arguments.json {
-        std::fs::write(file, serde_json::to_string_pretty(&rows)?).with_context(|| file.display().to_string())?;
+        std::fs::write(file, serde_json::to_string_pretty(&rows)?)
+            .with_context(|| file.display().to_string())?;
     }
     Ok(if kept || !arguments.check { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -15,7 +15,7 @@ const NOT_SOUND: [&str; 4] = ["wrong-", "truncated-", "padding-", "dccp-"];
 
 /// What a sound capture has none of.
 const FAULTS: &str = "_ws.malformed || ip.checksum.status == \"Bad\" || tcp.checksum.status == \"Bad\" \
-    || udp.checksum.status == \"Bad\" || udplite.checksum.status == \"Bad\" || icmp.checksum.status == \"Bad\" \
+    || udp.checksum.status == \"Bad\" || icmp.checksum.status == \"Bad\" \
     || icmpv6.checksum.status == \"Bad\"";
 
 pub(super) fn check(project: &Project) -> Result<()> {
