@@ -149,8 +149,9 @@ impl Case {
         let mut storage = storage(packet);
         let range = HEADROOM..HEADROOM + packet.len();
         let params = self.params.params();
-        let answered = |reason, answer: Option<&[u8]>| {
-            (Expected::Reply, Some(reason), vec![answer.expect("a reply has an answer").to_vec()])
+        // The sender is told what the case expects: where it is held, perhaps; where it is dropped, nothing.
+        let told = |outcome, reason, answer: Option<&[u8]>| {
+            (outcome, Some(reason), answer.map(<[u8]>::to_vec).into_iter().collect())
         };
         if self.direction == Direction::SixToFour {
             let (source, destination) = self.rewrite.apply(HOST4, PEER4);
@@ -170,9 +171,11 @@ impl Case {
             };
             match checked.translate(&rewrite, IDENTIFICATION, &params) {
                 Verdict::Forward(packets) => (Expected::Forward, None, all(packets)),
-                Verdict::Hold(reason) => (Expected::Hold, Some(reason), Vec::new()),
-                Verdict::Drop(reason) => (Expected::Drop, Some(reason), Vec::new()),
-                Verdict::Reply(reason) => answered(reason, checked.answer(reason, OWN6, &params)),
+                Verdict::Hold(reason) => told(Expected::Hold, reason, checked.answer(reason, OWN6, &params)),
+                Verdict::Drop(reason) => told(Expected::Drop, reason, checked.answer(reason, OWN6, &params)),
+                Verdict::Reply(reason) => {
+                    told(Expected::Reply, reason, checked.answer(reason, OWN6, &params))
+                }
             }
         } else {
             let (source, destination) = self.rewrite.apply(PEER6, HOST6);
@@ -192,9 +195,11 @@ impl Case {
             };
             match checked.translate(&rewrite, &params) {
                 Verdict::Forward(packets) => (Expected::Forward, None, all(packets)),
-                Verdict::Hold(reason) => (Expected::Hold, Some(reason), Vec::new()),
-                Verdict::Drop(reason) => (Expected::Drop, Some(reason), Vec::new()),
-                Verdict::Reply(reason) => answered(reason, checked.answer(reason, OWN4, &params)),
+                Verdict::Hold(reason) => told(Expected::Hold, reason, checked.answer(reason, OWN4, &params)),
+                Verdict::Drop(reason) => told(Expected::Drop, reason, checked.answer(reason, OWN4, &params)),
+                Verdict::Reply(reason) => {
+                    told(Expected::Reply, reason, checked.answer(reason, OWN4, &params))
+                }
             }
         }
     }

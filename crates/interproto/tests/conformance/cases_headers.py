@@ -222,7 +222,7 @@ into("udp-without-checksum-dropped-in", "7915 §4.5", "Or is dropped, as the ope
      outcome="reply", reason="udp_zero_checksum", params={"udp_zero_checksum": "drop"})
 packet = list(pieces4(peer() / udp(data(3000), chksum=0), 9, [0, 1480]))[0]
 into("udp-without-checksum-first-fragment-in", "7915 §4.5", "A first fragment without a checksum cannot get one alone.", packet,
-     outcome="hold", reason="udp_zero_checksum_fragment")
+     icmp4(3, 13, 0, bytes(packet)[:548], src=OWN4, dst=PEER4, ttl=64, tos=0xC0, flags=DF, id=0), outcome="hold", reason="udp_zero_checksum_fragment")
 out("udp-without-checksum-out", "8200 §8.1", "IPv6 knows no datagram without a checksum.", host() / udp(data(9), chksum=0), outcome="drop",
     reason="udp_zero_checksum_v6")
 for name, at, ip4, ip6 in [("tcp", 16, at_peer() / tcp(), host() / tcp()), ("udp", 6, at_peer() / udp(), host() / udp())]:

@@ -29,8 +29,8 @@ for kind, name in [(130, "mld-query"), (131, "mld-report"), (132, "mld-done"), (
         host_icmp(kind, 0, 0, data(20)), outcome="drop", reason="icmp_not_translatable")
 message6 = host_icmp(128, 0, echo(7, 1), data(3000))
 fragment = list(pieces6(message6, 0xABCD1234, [0, 1232, 2464]))
-out("echo-fragment-out", "7915 §1.2", "A fragmented ICMP message is not translated piece by piece.", fragment[0], outcome="hold",
-    reason="fragmented_icmp")
+out("echo-fragment-out", "7915 §1.2", "A fragmented ICMP message is not translated piece by piece. A query is answered.", fragment[0],
+    icmp6(1, 1, 0, bytes(fragment[0])[:1232], src=OWN6, dst=HOST6, hlim=64), outcome="hold", reason="fragmented_icmp")
 whole = bytes(IPv6(src=HOST6, dst=PEER6, hlim=64) / IPv6ExtHdrFragment(nh=58, m=1, id=0xABCD1234) / Raw(bytes(message6)[40:]))
 whole = wrong(whole, 4, struct.pack("!H", 1240))
 out("echo-reassembled-out", "7915 §1.2, §5.1.1", "Put together again it is, with the identification of its fragments and without DF.",
