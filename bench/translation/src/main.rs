@@ -135,32 +135,10 @@ impl Bench {
 
     /// Translates every packet of the batch once. The answer is the length of all results.
     fn translate(&mut self) -> usize {
-        let mut length = 0;
-        let range = HEADROOM..HEADROOM + self.packet.len();
-        for (number, buffer) in self.buffers.iter_mut().enumerate() {
-            let buffer = black_box(buffer.as_mut_slice());
-            length += match self.direction {
-                Direction::SixToFour => {
-                    let Ok(mut checked) = Ipv6Packet::check(buffer, range.clone()) else { continue };
-                    match checked.translate(&self.to_v4, number as u16, &self.params) {
-                        Verdict::Forward(mut packets) => {
-                            packets.next().map_or(0, |packet| black_box(packet).len())
-                        }
-                        _ => 0,
-                    }
-                }
-                Direction::FourToSix => {
-                    let Ok(mut checked) = Ipv4Packet::check(buffer, range.clone()) else { continue };
-                    match checked.translate(&self.to_v6, &self.params) {
-                        Verdict::Forward(mut packets) => {
-                            packets.next().map_or(0, |packet| black_box(packet).len())
-                        }
-                        _ => 0,
-                    }
-                }
-            };
+        match self.direction {
+            Direction::SixToFour => six_to_four(&mut self.buffers, &self.to_v4, &self.params),
+            Direction::FourToSix => four_to_six(&mut self.buffers, &self.to_v6, &self.params),
         }
-        length
     }
 
     fn original(&self) -> Result<Vec<u8>> {
@@ -210,6 +188,32 @@ impl Bench {
         let original = start.elapsed().as_nanos() as f64;
         Ok([ours / packets, with_copy / packets, original / packets])
     }
+}
+
+#[inline(never)]
+fn six_to_four(buffers: &mut [Vec<u8>], rewrite: &Rewrite<Ipv4Addr>, params: &Params) -> usize {
+    let mut length = 0;
+    for (number, buffer) in buffers.iter_mut().enumerate() {
+        let range = HEADROOM..buffer.len();
+        let Ok(mut checked) = Ipv6Packet::check(buffer, range) else { continue };
+        if let Verdict::Forward(mut packets) = checked.translate(rewrite, number as u16, params) {
+            length += packets.next().map_or(0, |packet| black_box(packet).len());
+        }
+    }
+    length
+}
+
+#[inline(never)]
+fn four_to_six(buffers: &mut [Vec<u8>], rewrite: &Rewrite<Ipv6Addr>, params: &Params) -> usize {
+    let mut length = 0;
+    for buffer in buffers {
+        let range = HEADROOM..buffer.len();
+        let Ok(mut checked) = Ipv4Packet::check(buffer, range) else { continue };
+        if let Verdict::Forward(mut packets) = checked.translate(rewrite, params) {
+            length += packets.next().map_or(0, |packet| black_box(packet).len());
+        }
+    }
+    length
 }
 
 fn median(samples: &[f64]) -> f64 {

@@ -4,13 +4,16 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// A one's complement sum of 16-bit words in progress.
 ///
-/// Words of 32 bits are added as they are: 2^16 is 1 modulo 2^16 - 1. 64 bits hold the sum of 2^32 such words.
+/// It counts modulo 2^64 - 1, of which 2^16 - 1 is a divisor: words of 32 and 64 bits are added as they are, a carry out of
+/// 64 bits comes back in at the lower end, and the complement of a sum is its negative.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Sum(u64);
 
 impl Sum {
     /// The sum of bytes that begin at an even offset of what is summed.
+    #[inline]
     pub(crate) fn of(bytes: &[u8]) -> Self {
+        // 64 bits hold the sum of 2^32 words of 32 bits.
         let mut sum = 0_u64;
         let mut words = bytes.chunks_exact(4);
         for word in &mut words {
@@ -22,6 +25,7 @@ impl Sum {
     }
 
     /// The sum of words that are at hand.
+    #[inline(always)]
     pub(crate) const fn of_words<const N: usize>(words: [u32; N]) -> Self {
         let (mut sum, mut at) = (0, 0);
         while at < N {
@@ -32,40 +36,44 @@ impl Sum {
     }
 
     /// This sum and one more word.
+    #[inline(always)]
     pub(crate) const fn and(self, word: u16) -> Self {
-        Self(self.0 + word as u64)
+        self.plus(Self(word as u64))
     }
 
     /// This sum and another one.
+    #[inline(always)]
     pub(crate) const fn plus(self, other: Self) -> Self {
-        Self(self.0 + other.0)
+        let (sum, carry) = self.0.overflowing_add(other.0);
+        Self(sum + carry as u64)
     }
 
-    /// This sum without another one: its one's complement is added.
+    /// This sum without another one.
+    #[inline(always)]
     pub(crate) const fn minus(self, other: Self) -> Self {
-        Self(self.0 + !other.fold() as u64)
+        self.plus(Self(!other.0))
     }
 
     /// The sum in 16 bits. Zero only if every word was zero.
+    #[inline(always)]
     pub(crate) const fn fold(self) -> u16 {
-        let mut sum = self.0;
-        // 64 bits need at most four rounds.
-        sum = (sum >> 32) + (sum & 0xffff_ffff);
-        sum = (sum >> 16) + (sum & 0xffff);
-        sum = (sum >> 16) + (sum & 0xffff);
-        sum = (sum >> 16) + (sum & 0xffff);
-        sum as u16
+        // A number and the same with its halves exchanged: the sum of the halves is in the upper half, and the carry of the
+        // lower one has come in.
+        let sum = (self.0.wrapping_add(self.0.rotate_left(32)) >> 32) as u32;
+        (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
     }
 
     /// The checksum of what was summed.
+    #[inline(always)]
     pub(crate) const fn checksum(self) -> u16 {
         !self.fold()
     }
 
     /// A checksum brought up to date with a change (RFC 1624, equation 3). One that was wrong stays wrong by the same
     /// difference.
+    #[inline(always)]
     pub(crate) const fn update(self, checksum: u16) -> u16 {
-        !Self(self.0 + !checksum as u64).fold()
+        self.and(!checksum).checksum()
     }
 }
 
@@ -86,8 +94,7 @@ impl Summed for Ipv6Addr {
     #[inline(always)]
     fn sum(self) -> Sum {
         let bits = self.to_bits();
-        let word = |shift: u32| (bits >> shift) as u64 & 0xffff_ffff;
-        Sum(word(0) + word(32) + word(64) + word(96))
+        Sum((bits >> 64) as u64).plus(Sum(bits as u64))
     }
 }
 
@@ -107,6 +114,19 @@ pub(crate) fn pseudo_v6(source: Ipv6Addr, destination: Ipv6Addr, length: usize, 
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn carries_come_in_again_and_all_ones_is_the_other_zero() {
+        let all_ones = Sum(u64::MAX);
+        assert_eq!(Sum::default().fold(), 0);
+        assert_eq!(all_ones.fold(), 0xffff);
+        assert_eq!(all_ones.plus(Sum(1)).fold(), 1);
+        assert_eq!(Sum(0x0001_ffff_ffff).fold(), 1);
+        assert_eq!(Sum(0x1_0000).fold(), 1);
+        assert_eq!(Sum(0xffff_0001_8000_0000).fold(), 0x8001);
+        assert_eq!(Sum(7).minus(Sum(7)).fold(), 0xffff);
+        assert_eq!(Sum(3).minus(Sum(7)).fold(), 0xffff - 4);
+    }
 
     #[test]
     fn the_example_of_rfc_1071() {

@@ -2,7 +2,7 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::bytes::put;
+use crate::bytes::{array_mut, put};
 use crate::checksum::Sum;
 
 /// An IPv4 header without options, in bytes.
@@ -49,24 +49,24 @@ impl Ipv4Header {
         // The checksum is computed in registers: to read back bytes that were just written is what costs time here.
         let mut words = self.words();
         words[2] |= u32::from(Sum::of_words(words).checksum());
-        let mut header = [0; IPV4];
+        let Some(header) = array_mut::<IPV4>(storage, at) else { return };
         for (place, word) in header.chunks_exact_mut(4).zip(words) {
             place.copy_from_slice(&word.to_be_bytes());
         }
-        put(storage, at, header);
     }
 }
 
-/// The fields of an IPv6 header (RFC 8200 §3), and of the fragment header behind it if there is one. The flow label is 0.
+/// The fields of an IPv6 header (RFC 8200 §3), and of the fragment header behind it if there is one. The flow label is 0. The
+/// addresses go from where the caller has them to their place without a stop on the way.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ipv6Header {
+pub(crate) struct Ipv6Header<'h> {
     pub(crate) traffic_class: u8,
     /// Without the fragment header.
     pub(crate) payload_length: usize,
     pub(crate) next_header: u8,
     pub(crate) hop_limit: u8,
-    pub(crate) source: Ipv6Addr,
-    pub(crate) destination: Ipv6Addr,
+    pub(crate) source: &'h Ipv6Addr,
+    pub(crate) destination: &'h Ipv6Addr,
     pub(crate) fragment: Option<Fragment>,
 }
 
@@ -86,7 +86,7 @@ impl Fragment {
     }
 }
 
-impl Ipv6Header {
+impl Ipv6Header<'_> {
     /// The length of what [`Self::write`] writes, in bytes.
     pub(crate) const fn length(&self) -> usize {
         if self.fragment.is_some() { IPV6 + FRAGMENT } else { IPV6 }
@@ -102,11 +102,10 @@ impl Ipv6Header {
             | u64::from(payload) << 16
             | u64::from(next_header) << 8
             | u64::from(self.hop_limit);
-        let mut header = [0; IPV6];
+        let Some(header) = array_mut::<IPV6>(storage, at) else { return };
         header[..8].copy_from_slice(&first.to_be_bytes());
         header[8..24].copy_from_slice(&self.source.octets());
         header[24..].copy_from_slice(&self.destination.octets());
-        put(storage, at, header);
         if let Some(fragment) = self.fragment {
             let place = u64::from(fragment.offset << 3 | u16::from(fragment.more));
             let header = u64::from(self.next_header) << 56 | place << 32 | u64::from(fragment.identification);

@@ -12,8 +12,8 @@ use crate::offload::{Family, Offload};
 use crate::own::OWN_HOP_LIMIT;
 use crate::packets::{FLAGS_AT, Packets, Segments, Verdict};
 use crate::params::ZeroChecksum;
-use crate::parse::{ICMPV4, ICMPV6, Parsed, UDP, Upper, What, in_place, parse_v4};
-use crate::upper::{Pseudo, Way, rewrite};
+use crate::parse::{ICMPV4, ICMPV6, Parsed, UDP, Upper, What, in_place, parse_v4, plain};
+use crate::upper::{Pseudo, Way, rewrite, rewrite_ported};
 use crate::{DropReason, FragmentPart, HEADROOM, Icmpv4Error, Params, Rewrite, Tuple, VirtioNetHdr};
 
 /// The longest datagram, in bytes (RFC 791 §3.1).
@@ -26,11 +26,13 @@ pub struct Ipv4Packet<'a> {
     packet: Parsed<Ipv4Addr>,
     embedded: Option<Parsed<Ipv4Addr>>,
     offload: Offload,
+    /// It was read by the short way, and can be translated by it.
+    is_plain: bool,
 }
 
 /// The translated packet: its header, and what lies behind it.
-struct Translated {
-    header: Ipv6Header,
+struct Translated<'h> {
+    header: Ipv6Header<'h>,
     upper_at: usize,
     end: usize,
 }
@@ -39,8 +41,24 @@ impl<'a> Ipv4Packet<'a> {
     /// Checks the packet at `packet` of `storage`, in front of which [`HEADROOM`] bytes are free.
     #[inline]
     pub fn check(storage: &'a mut [u8], packet: Range<usize>) -> Result<Self, DropReason> {
+        in_place(storage, &packet)?;
+        match plain::parse_v4(storage, &packet) {
+            Some(packet) => {
+                Ok(Self { storage, packet, embedded: None, offload: Offload::NONE, is_plain: true })
+            }
+            None => {
+                // Field by field: what is written to memory as a whole stays there for the short way too.
+                let Self { storage, packet, embedded, offload, .. } = Self::check_any(storage, packet)?;
+                Ok(Self { storage, packet, embedded, offload, is_plain: false })
+            }
+        }
+    }
+
+    /// The general way.
+    #[inline(never)]
+    fn check_any(storage: &'a mut [u8], packet: Range<usize>) -> Result<Self, DropReason> {
         let parsed = Self::parse(storage, packet)?;
-        Self::finish(storage, parsed, Offload::default())
+        Self::finish(storage, parsed, Offload::NONE)
     }
 
     /// The same for a packet that the kernel hands over unfinished: with a partial checksum, or as a super-packet that it
@@ -72,13 +90,11 @@ impl<'a> Ipv4Packet<'a> {
         Self::check(storage, packet)
     }
 
-    #[inline(always)]
     fn parse(storage: &[u8], packet: Range<usize>) -> Result<Parsed<Ipv4Addr>, DropReason> {
         in_place(storage, &packet)?;
         parse_v4(storage, packet, What::Packet)
     }
 
-    #[inline(always)]
     fn finish(
         storage: &'a mut [u8],
         mut packet: Parsed<Ipv4Addr>,
@@ -88,7 +104,7 @@ impl<'a> Ipv4Packet<'a> {
             Upper::Error => Some(check_error(storage, &{ packet }, offload)?),
             _ => None,
         };
-        let this = Self { storage, packet, embedded, offload };
+        let this = Self { storage, packet, embedded, offload, is_plain: false };
         if this.is_without_checksum() && packet.is_fragmented() {
             packet.refusal.get_or_insert(DropReason::UdpZeroChecksumFragment);
         }
@@ -96,7 +112,6 @@ impl<'a> Ipv4Packet<'a> {
     }
 
     /// A UDP datagram without a checksum (RFC 768), or the first fragment of one.
-    #[inline(always)]
     fn is_without_checksum(&self) -> bool {
         self.packet.protocol == UDP
             && matches!(self.packet.upper, Upper::Ported { .. })
@@ -139,9 +154,46 @@ impl<'a> Ipv4Packet<'a> {
     /// A packet without DF that would be longer than [`Params::lowest_ipv6_mtu`] becomes several fragments.
     #[inline]
     pub fn translate(&mut self, rewrite_to: &Rewrite<Ipv6Addr>, params: &Params) -> Verdict<'_> {
+        let packet = &self.packet;
+        let length = IPV6 + packet.upper_length;
+        let most =
+            if packet.dont_fragment { params.ipv6_mtu() } else { u32::from(params.fragment_mtu()) } as usize;
+        if !self.is_plain || length > most {
+            // By value: what is in registers need not be in memory for the short way's sake.
+            let Self { packet, embedded, offload, .. } = *self;
+            let general = Ipv4Packet { storage: self.storage, packet, embedded, offload, is_plain: false };
+            return general.translate_any(rewrite_to, params);
+        }
+        let (upper_at, end) = (packet.upper_at, packet.end);
+        if let (Upper::Ported { checksum_at, never_zero }, Some(bytes)) =
+            (packet.upper, self.storage.get_mut(upper_at..end))
+        {
+            let new = addresses(rewrite_to.source, rewrite_to.destination);
+            let change = new.minus(addresses(packet.source, packet.destination));
+            rewrite_ported(bytes, checksum_at, never_zero, rewrite_to.ports, change);
+        }
+        let header = Ipv6Header {
+            traffic_class: params.traffic_class.apply(packet.traffic_class),
+            payload_length: packet.upper_length,
+            next_header: packet.protocol,
+            hop_limit: packet.hop_limit - 1,
+            source: &rewrite_to.source,
+            destination: &rewrite_to.destination,
+            fragment: None,
+        };
+        let start = upper_at - IPV6;
+        header.write(self.storage, start);
+        Verdict::Forward(Packets::one(self.storage, start, end, VirtioNetHdr::default()))
+    }
+
+    /// The general way.
+    #[inline(never)]
+    fn translate_any(mut self, rewrite_to: &Rewrite<Ipv6Addr>, params: &Params) -> Verdict<'a> {
         let Translated { header, upper_at, end } = match self.try_translate(rewrite_to, params) {
             Ok(translated) => translated,
-            Err(reason) => return self.unforwarded(reason),
+            Err(reason) => {
+                return Verdict::of(reason, reason.answer_v4().is_some() && self.may_be_answered());
+            }
         };
         let most = params.fragment_mtu();
         if !self.packet.dont_fragment && self.segment_length(&header) > usize::from(most) {
@@ -165,23 +217,17 @@ impl<'a> Ipv4Packet<'a> {
         Verdict::Forward(Packets::one(self.storage, start, end, offload))
     }
 
-    #[inline]
-    fn unforwarded(&self, reason: DropReason) -> Verdict<'_> {
-        Verdict::of(reason, reason.answer_v4().is_some() && self.may_be_answered())
-    }
-
     /// The length of the packet, or of the first segment of a super-packet.
     #[inline]
-    fn segment_length(&self, header: &Ipv6Header) -> usize {
+    fn segment_length(&self, header: &Ipv6Header<'_>) -> usize {
         header.length() + self.offload.first(header.payload_length)
     }
 
-    #[inline(always)]
-    fn try_translate(
+    fn try_translate<'r>(
         &mut self,
-        rewrite_to: &Rewrite<Ipv6Addr>,
+        rewrite_to: &'r Rewrite<Ipv6Addr>,
         params: &Params,
-    ) -> Result<Translated, DropReason> {
+    ) -> Result<Translated<'r>, DropReason> {
         let packet = self.packet;
         if let Some(refusal) = self.refusal() {
             return Err(refusal);
@@ -202,14 +248,13 @@ impl<'a> Ipv4Packet<'a> {
             payload_length: end - upper_at,
             next_header: next_header(packet.protocol),
             hop_limit: packet.hop_limit - 1,
-            source: rewrite_to.source,
-            destination: rewrite_to.destination,
+            source: &rewrite_to.source,
+            destination: &rewrite_to.destination,
             fragment: packet.fragment.filter(|_| packet.is_fragmented()),
         };
         Ok(Translated { header, upper_at, end })
     }
 
-    #[inline(always)]
     fn translate_upper(&mut self, rewrite_to: &Rewrite<Ipv6Addr>, params: &Params) -> Result<(), DropReason> {
         let packet = self.packet;
         let without_checksum = self.is_without_checksum();
@@ -323,7 +368,7 @@ fn fragments<'p>(
     storage: &'p mut [u8],
     packet: &Parsed<Ipv4Addr>,
     offload: Offload,
-    Translated { header, upper_at, end }: Translated,
+    Translated { header, upper_at, end }: Translated<'_>,
     most: u16,
 ) -> Packets<'p> {
     let identification = packet.fragment.map_or(0, |fragment| fragment.identification);
@@ -349,11 +394,11 @@ fn fragments<'p>(
 }
 
 /// Adds to a partial checksum what the kernel would have added: fragments leave with a whole one.
-fn finish_checksum(storage: &mut [u8], upper: Upper, header: &Ipv6Header, upper_at: usize, end: usize) {
+fn finish_checksum(storage: &mut [u8], upper: Upper, header: &Ipv6Header<'_>, upper_at: usize, end: usize) {
     let Some(checksum_at) = upper.checksum_at() else { return };
     put_u16(storage, upper_at + checksum_at, 0);
     let bytes = storage.get(upper_at..end).unwrap_or_default();
-    let pseudo = pseudo_v6(header.source, header.destination, bytes.len(), header.next_header);
+    let pseudo = pseudo_v6(*header.source, *header.destination, bytes.len(), header.next_header);
     let checksum = pseudo.plus(Sum::of(bytes)).checksum();
     let never_zero = matches!(upper, Upper::Ported { never_zero: true, .. });
     put_u16(storage, upper_at + checksum_at, if never_zero && checksum == 0 { 0xffff } else { checksum });
@@ -379,8 +424,8 @@ fn translate_error(
         payload_length: embedded.upper_length,
         next_header: next_header(embedded.protocol),
         hop_limit: embedded.hop_limit,
-        source: inner.source,
-        destination: inner.destination,
+        source: &inner.source,
+        destination: &inner.destination,
         fragment: embedded.fragment.filter(|_| embedded.is_fragmented()),
     };
 

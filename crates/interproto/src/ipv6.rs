@@ -13,9 +13,9 @@ use crate::own::OWN_HOP_LIMIT;
 use crate::packets::{Packets, Verdict};
 use crate::params::LEAST_IPV6_MTU;
 use crate::parse::{
-    ICMPV4, ICMPV6, Parsed, UDP, Upper, What, fragment_header_at, in_place, parse_v6, segments_left_at,
+    ICMPV4, ICMPV6, Parsed, UDP, Upper, What, fragment_header_at, in_place, parse_v6, plain, segments_left_at,
 };
-use crate::upper::{Pseudo, Way, rewrite};
+use crate::upper::{Pseudo, Way, rewrite, rewrite_ported};
 use crate::{DropReason, FragmentPart, HEADROOM, Icmpv6Error, Params, Rewrite, Tuple, VirtioNetHdr};
 
 /// An IPv4 packet up to this length leaves with DF clear: the IPv6 packet was at most 1280 bytes long, which its sender need
@@ -29,14 +29,32 @@ pub struct Ipv6Packet<'a> {
     packet: Parsed<Ipv6Addr>,
     embedded: Option<Parsed<Ipv6Addr>>,
     offload: Offload,
+    /// It was read by the short way, and can be translated by it.
+    is_plain: bool,
 }
 
 impl<'a> Ipv6Packet<'a> {
     /// Checks the packet at `packet` of `storage`, in front of which [`HEADROOM`] bytes are free.
     #[inline]
     pub fn check(storage: &'a mut [u8], packet: Range<usize>) -> Result<Self, DropReason> {
+        in_place(storage, &packet)?;
+        match plain::parse_v6(storage, &packet) {
+            Some(packet) => {
+                Ok(Self { storage, packet, embedded: None, offload: Offload::NONE, is_plain: true })
+            }
+            None => {
+                // Field by field: what is written to memory as a whole stays there for the short way too.
+                let Self { storage, packet, embedded, offload, .. } = Self::check_any(storage, packet)?;
+                Ok(Self { storage, packet, embedded, offload, is_plain: false })
+            }
+        }
+    }
+
+    /// The general way.
+    #[inline(never)]
+    fn check_any(storage: &'a mut [u8], packet: Range<usize>) -> Result<Self, DropReason> {
         let parsed = Self::parse(storage, packet)?;
-        Self::finish(storage, parsed, Offload::default())
+        Self::finish(storage, parsed, Offload::NONE)
     }
 
     /// The same for a packet that the kernel hands over unfinished: with a partial checksum, or as a super-packet that it
@@ -68,13 +86,11 @@ impl<'a> Ipv6Packet<'a> {
         Self::check(storage, packet)
     }
 
-    #[inline(always)]
     fn parse(storage: &[u8], packet: Range<usize>) -> Result<Parsed<Ipv6Addr>, DropReason> {
         in_place(storage, &packet)?;
         parse_v6(storage, packet, What::Packet)
     }
 
-    #[inline(always)]
     fn finish(storage: &'a mut [u8], packet: Parsed<Ipv6Addr>, offload: Offload) -> Result<Self, DropReason> {
         let embedded = match packet.upper {
             Upper::Error => Some(check_error(storage, &{ packet }, offload)?),
@@ -84,7 +100,7 @@ impl<'a> Ipv6Packet<'a> {
         if udp && !offload.partial && u16_at(storage, packet.upper_at + 6) == Some(0) {
             return Err(DropReason::UdpZeroChecksumV6);
         }
-        Ok(Self { storage, packet, embedded, offload })
+        Ok(Self { storage, packet, embedded, offload, is_plain: false })
     }
 
     /// Who talks to whom.
@@ -131,6 +147,49 @@ impl<'a> Ipv6Packet<'a> {
         identification: u16,
         params: &Params,
     ) -> Verdict<'_> {
+        let packet = &self.packet;
+        let length = IPV4 + packet.upper_length;
+        let dont_fragment = length > LONGEST_WITHOUT_DF;
+        if !self.is_plain || (dont_fragment && length > params.ipv4_mtu() as usize) {
+            // By value: what is in registers need not be in memory for the short way's sake.
+            let Self { packet, embedded, offload, .. } = *self;
+            let general = Ipv6Packet { storage: self.storage, packet, embedded, offload, is_plain: false };
+            return general.translate_any(rewrite_to, identification, params);
+        }
+        let (upper_at, end) = (packet.upper_at, packet.end);
+        if let (Upper::Ported { checksum_at, never_zero }, Some(bytes)) =
+            (packet.upper, self.storage.get_mut(upper_at..end))
+        {
+            let new = addresses(rewrite_to.source, rewrite_to.destination);
+            let change = new.minus(addresses(packet.source, packet.destination));
+            rewrite_ported(bytes, checksum_at, never_zero, rewrite_to.ports, change);
+        }
+        let header = Ipv4Header {
+            tos: params.traffic_class.apply(packet.traffic_class),
+            // No longer than an IPv4 packet can be: DF would be set, and the MTU at most that.
+            total_length: length as u16,
+            identification: if dont_fragment { 0 } else { identification },
+            dont_fragment,
+            more_fragments: false,
+            fragment_offset: 0,
+            ttl: packet.hop_limit - 1,
+            protocol: packet.protocol,
+            source: rewrite_to.source,
+            destination: rewrite_to.destination,
+        };
+        let start = upper_at - IPV4;
+        header.write(self.storage, start);
+        Verdict::Forward(Packets::one(self.storage, start, end, VirtioNetHdr::default()))
+    }
+
+    /// The general way.
+    #[inline(never)]
+    fn translate_any(
+        mut self,
+        rewrite_to: &Rewrite<Ipv4Addr>,
+        identification: u16,
+        params: &Params,
+    ) -> Verdict<'a> {
         match self.try_translate(rewrite_to, identification, params) {
             Ok((start, end)) => {
                 let Parsed { upper, protocol, .. } = self.packet;
@@ -145,7 +204,6 @@ impl<'a> Ipv6Packet<'a> {
         }
     }
 
-    #[inline(always)]
     fn try_translate(
         &mut self,
         rewrite_to: &Rewrite<Ipv4Addr>,
@@ -360,8 +418,8 @@ fn write_error(
         payload_length: end - icmp_at,
         next_header: ICMPV6,
         hop_limit: OWN_HOP_LIMIT,
-        source,
-        destination,
+        source: &source,
+        destination: &destination,
         fragment: None,
     };
     header.write(storage, start);

@@ -69,7 +69,7 @@ impl VirtioNetHdr {
 }
 
 /// The same, checked against its packet.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Offload {
     /// The checksum holds the sum of the pseudo-header alone.
     pub(crate) partial: bool,
@@ -121,6 +121,9 @@ impl Family {
 }
 
 impl Offload {
+    /// Nothing was said.
+    pub(crate) const NONE: Self = Self { partial: false, verified: false, segments: None };
+
     /// Checks what was said about a packet of which `upper` are the bytes behind the IP headers.
     pub(crate) fn check<A: Copy>(
         said: &VirtioNetHdr,

@@ -115,7 +115,7 @@ impl<'a> Packets<'a> {
     /// The payload between `at` and `end`, in fragments of at most `most` bytes.
     pub(crate) fn fragments(
         storage: &'a mut [u8],
-        header: Ipv6Header,
+        header: Ipv6Header<'_>,
         fragment: Fragment,
         (at, end): (usize, usize),
         most: u16,
@@ -131,7 +131,7 @@ impl<'a> Packets<'a> {
     }
 
     /// The segments of a super-packet.
-    pub(crate) fn segments(storage: &'a mut [u8], header: &Ipv6Header, segments: Segments) -> Self {
+    pub(crate) fn segments(storage: &'a mut [u8], header: &Ipv6Header<'_>, segments: Segments) -> Self {
         // In front of the first segment's transport header, from where all others get theirs.
         let start = segments.transport_at - IPV6;
         header.write(storage, start);

@@ -94,7 +94,7 @@ reasons! {
     UdpZeroChecksumFragment => "udp_zero_checksum_fragment", "RFC 7915 §4.5, §4.4", None, PROHIBITED_V4;
     /// An ICMP error whose checksum is wrong (RFC 5508 REQ-3).
     BadIcmpChecksum => "bad_icmp_checksum", "RFC 5508 REQ-3", None, None;
-    /// An ICMP type or code without a counterpart: to be dropped in silence (RFC 7915 §4.2, §5.2).
+    /// An ICMP type or code without a counterpart, or IGMP: to be dropped in silence (RFC 7915 §4.2, §5.2).
     IcmpNotTranslatable => "icmp_not_translatable", "RFC 7915 §4.2, §5.2", None, None;
     /// A Parameter Problem that points at something without a counterpart (RFC 7915 §4.2, §5.2).
     PointerNotTranslatable => "pointer_not_translatable", "RFC 7915 §4.2, §5.2", None, None;

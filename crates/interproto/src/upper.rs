@@ -25,24 +25,15 @@ pub(crate) enum Way {
 }
 
 /// Rewrites the transport header at the beginning of `bytes`. A checksum that lies behind their end (in a quote) is left.
-#[inline(always)]
 pub(crate) fn rewrite(bytes: &mut [u8], upper: Upper, wanted: PortRewrite, pseudo: Pseudo, way: Way) {
     match upper {
         Upper::Ported { checksum_at, never_zero } => {
             let [old, new] = pseudo.ported;
-            let mut change = new.minus(old);
-            if let PortRewrite::Pair { source, destination } = wanted {
-                let old = Sum::of(bytes.get(..4).unwrap_or_default());
-                if !pseudo.partial {
-                    change = change.and(source).and(destination).minus(old);
-                }
-                put_u16(bytes, 0, source);
-                put_u16(bytes, 2, destination);
-            }
             if pseudo.partial {
-                update_partial(bytes, checksum_at, change);
+                update_partial(bytes, checksum_at, new.minus(old));
+                put_ports(bytes, wanted);
             } else {
-                update(bytes, checksum_at, change, never_zero);
+                rewrite_ported(bytes, checksum_at, never_zero, wanted, new.minus(old));
             }
         }
         Upper::Echo { reply } => {
@@ -71,6 +62,29 @@ pub(crate) fn rewrite(bytes: &mut [u8], upper: Upper, wanted: PortRewrite, pseud
         }
         Upper::Error | Upper::Opaque => {}
     }
+}
+
+/// Rewrites a transport header with ports, `change` being that of the pseudo-header.
+#[inline(always)]
+pub(crate) fn rewrite_ported(
+    bytes: &mut [u8],
+    checksum_at: usize,
+    never_zero: bool,
+    wanted: PortRewrite,
+    change: Sum,
+) {
+    let change = change.plus(put_ports(bytes, wanted));
+    update(bytes, checksum_at, change, never_zero);
+}
+
+/// Writes new ports, if they are wanted. The answer is what that changes in a sum.
+#[inline(always)]
+fn put_ports(bytes: &mut [u8], wanted: PortRewrite) -> Sum {
+    let PortRewrite::Pair { source, destination } = wanted else { return Sum::default() };
+    let old = Sum::of(bytes.get(..4).unwrap_or_default());
+    put_u16(bytes, 0, source);
+    put_u16(bytes, 2, destination);
+    Sum::default().and(source).and(destination).minus(old)
 }
 
 /// A sum that is not complemented yet, and to which the transport header and payload are still to be added.

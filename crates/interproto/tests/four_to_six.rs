@@ -255,6 +255,7 @@ fn protocols_that_ipv6_reads_as_extension_headers_or_icmpv6_are_dropped_and_unkn
         let result = four_to_six(&packet, &inward(), &Params::default());
         match protocol {
             0 | 43 | 44 | 58 | 60 => assert_eq!(result, Err(DropReason::ForbiddenProtocol), "{protocol}"),
+            2 => assert_eq!(result, Err(DropReason::IcmpNotTranslatable), "IGMP"),
             ICMPV4 | TCP | UDP | UDP_LITE | DCCP => {}
             _ => assert_eq!(result.unwrap()[0][40..], pattern(40), "{protocol}"),
         }
@@ -306,4 +307,15 @@ fn a_packet_without_headroom_is_refused_at_the_door() {
     for range in [HEADROOM - 1..length, 0..length, HEADROOM..length + 1, usize::MAX - 1..usize::MAX] {
         assert_eq!(Ipv4Packet::check(&mut storage, range).unwrap_err(), DropReason::NoHeadroom);
     }
+}
+
+/// RFC 7915 §4.2: IGMP is for one link alone, whole or in fragments, and what carries it in an error as well.
+#[test]
+fn igmp_is_dropped_in_silence() {
+    let igmp = Ip::new(IN4, 2, [0x16, 0, 0x09, 0xfb, 224, 0, 1, 1]);
+    assert_eq!(refused4(&igmp.bytes()), DropReason::IcmpNotTranslatable);
+    assert_eq!(refused4(&igmp.piece(7, 0, true).bytes()), DropReason::IcmpNotTranslatable);
+    let inside = Ip::new(OUT4, 2, [0; 8]).bytes();
+    let error = icmp_packet(IN4, 11, 0, 0, &inside).bytes();
+    assert_eq!(refused4(&error), DropReason::EmbeddedNotTranslatable);
 }

@@ -417,6 +417,48 @@ proptest! {
         show(&mut storage, HEADROOM..HEADROOM + bytes.len(), six, ports, &params);
     }
 
+    /// A plain packet takes a short way, and a packet about which a kernel has said something never does: they say the same.
+    #[test]
+    fn the_short_way_of_a_plain_packet_says_what_the_general_way_says(
+        bytes in almost_a_packet(), ports in ports(), ipv6_mtu in 0_u32..3000, ipv4_mtu in 0_u16..3000, lowest_ipv6_mtu in 0_u16..3000,
+    ) {
+        let params = Params { lowest_ipv6_mtu, ipv6_mtu, ipv4_mtu, ..Params::DEFAULT };
+        let mut outcomes = Vec::new();
+        for said in [None, Some(interproto::VirtioNetHdr::default())] {
+            let mut storage = storage(&bytes);
+            let range = HEADROOM..HEADROOM + bytes.len();
+            let collect = |verdict: Verdict<'_>| match verdict {
+                Verdict::Forward(mut packets) => {
+                    let mut all = Vec::new();
+                    while let Some(packet) = packets.next() {
+                        all.push(packet.to_vec());
+                    }
+                    format!("{all:02x?}")
+                }
+                other => format!("{other:?}"),
+            };
+            let outcome = if bytes.first().is_some_and(|first| first >> 4 == 6) {
+                let checked = match said {
+                    None => Ipv6Packet::check(&mut storage, range),
+                    Some(said) => Ipv6Packet::check_offloaded(&mut storage, range, &said),
+                };
+                checked.map(|mut checked| {
+                    (format!("{:?} {:?}", checked.tuple(), checked.refusal()), collect(checked.translate(&rewrite_to4(OUT4, ports), IDENTIFICATION, &params)))
+                })
+            } else {
+                let checked = match said {
+                    None => Ipv4Packet::check(&mut storage, range),
+                    Some(said) => Ipv4Packet::check_offloaded(&mut storage, range, &said),
+                };
+                checked.map(|mut checked| {
+                    (format!("{:?} {:?}", checked.tuple(), checked.refusal()), collect(checked.translate(&rewrite_to6(IN6, ports), &params)))
+                })
+            };
+            outcomes.push((outcome, storage));
+        }
+        prop_assert_eq!(&outcomes[0], &outcomes[1]);
+    }
+
     #[test]
     fn no_range_makes_a_panic(
         bytes in almost_a_packet(), start in 0_usize..200, length in 0_usize..2000, six: bool, headroom in 0_usize..100,

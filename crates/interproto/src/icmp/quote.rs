@@ -89,6 +89,7 @@ pub(crate) fn embedded_reason(reason: DropReason) -> DropReason {
         DropReason::EmbeddedNotTranslatable
         | DropReason::ForbiddenProtocol
         | DropReason::FragmentedIcmp
+        | DropReason::IcmpNotTranslatable
         | DropReason::ExtensionAfterFragment => DropReason::EmbeddedNotTranslatable,
         _ => DropReason::EmbeddedMalformed,
     }

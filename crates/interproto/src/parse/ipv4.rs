@@ -4,11 +4,11 @@ use core::net::Ipv4Addr;
 use core::ops::Range;
 
 use super::{
-    DESTINATION_OPTIONS, FRAGMENT_HEADER, HOP_BY_HOP, ICMPV4, ICMPV6, Parsed, Part, ROUTING, Transport, What,
-    icmp, let_in, transport,
+    DESTINATION_OPTIONS, FRAGMENT_HEADER, HOP_BY_HOP, ICMPV4, ICMPV6, IGMP, Parsed, Part, ROUTING, Transport,
+    What, icmp, let_in, transport,
 };
 use crate::DropReason;
-use crate::bytes::{array_at, u8_at};
+use crate::bytes::{array_ref, u8_at};
 use crate::checksum::Sum;
 use crate::headers::{Fragment, IPV4};
 use crate::icmp::v4;
@@ -27,11 +27,10 @@ const KINDS: icmp::Kinds =
     icmp::Kinds { echo_request: v4::ECHO_REQUEST, echo_reply: v4::ECHO_REPLY, is_error: v4::is_error };
 
 /// Reads the packet at `range` of `storage`.
-#[inline(always)]
 pub(crate) fn parse(storage: &[u8], range: Range<usize>, what: What) -> Result<Parsed<Ipv4Addr>, DropReason> {
     let start = range.start;
-    let header: [u8; IPV4] =
-        storage.get(..range.end).and_then(|bytes| array_at(bytes, start)).ok_or(DropReason::Truncated)?;
+    let header: &[u8; IPV4] =
+        storage.get(..range.end).and_then(|bytes| array_ref(bytes, start)).ok_or(DropReason::Truncated)?;
     let header_length = usize::from(header[0] & 0xf) * 4;
     let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
     if header[0] >> 4 != 4 || header_length < IPV4 || total < header_length {
@@ -49,7 +48,15 @@ pub(crate) fn parse(storage: &[u8], range: Range<usize>, what: What) -> Result<P
     let upper_bytes = bytes.get(upper_at..).ok_or(DropReason::Truncated)?;
     let mut refusal = None;
     if what == What::Packet {
-        if Sum::of(whole_header).checksum() != 0 {
+        // A header without options is five words.
+        let word =
+            |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let sum = if header_length == IPV4 {
+            Sum::of_words([word(0), word(4), word(8), word(12), word(16)])
+        } else {
+            Sum::of(whole_header)
+        };
+        if sum.checksum() != 0 {
             return Err(DropReason::BadIpv4Checksum);
         }
         if header_length > IPV4 {
@@ -77,6 +84,8 @@ pub(crate) fn parse(storage: &[u8], range: Range<usize>, what: What) -> Result<P
         HOP_BY_HOP | ROUTING | FRAGMENT_HEADER | ICMPV6 | DESTINATION_OPTIONS => {
             Err(DropReason::ForbiddenProtocol)
         }
+        // All its messages are for one link alone, as are those of MLD, which stand for them in IPv6.
+        IGMP => Err(DropReason::IcmpNotTranslatable),
         ICMPV4 if part != Part::Whole => Err(DropReason::FragmentedIcmp),
         ICMPV4 => icmp::read(upper_bytes, what, &KINDS),
         other => transport::read(other, upper_bytes, part, what),

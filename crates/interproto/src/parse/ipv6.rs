@@ -8,7 +8,7 @@ use super::{
     Part, ROUTING, SHIM6, Transport, What, icmp, let_in, transport,
 };
 use crate::DropReason;
-use crate::bytes::{array_at, u8_at, u16_at, u32_at};
+use crate::bytes::{array_ref, u8_at, u16_at, u32_at};
 use crate::headers::{Fragment, IPV6};
 use crate::icmp::v6;
 
@@ -31,11 +31,10 @@ const KINDS: icmp::Kinds =
     icmp::Kinds { echo_request: v6::ECHO_REQUEST, echo_reply: v6::ECHO_REPLY, is_error: v6::is_error };
 
 /// Reads the packet at `range` of `storage`.
-#[inline(always)]
 pub(crate) fn parse(storage: &[u8], range: Range<usize>, what: What) -> Result<Parsed<Ipv6Addr>, DropReason> {
     let start = range.start;
-    let header: [u8; IPV6] =
-        storage.get(..range.end).and_then(|bytes| array_at(bytes, start)).ok_or(DropReason::Truncated)?;
+    let header: &[u8; IPV6] =
+        storage.get(..range.end).and_then(|bytes| array_ref(bytes, start)).ok_or(DropReason::Truncated)?;
     if header[0] >> 4 != 6 {
         return Err(DropReason::MalformedHeader);
     }

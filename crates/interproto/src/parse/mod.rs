@@ -3,6 +3,7 @@
 mod icmp;
 mod ipv4;
 mod ipv6;
+pub(crate) mod plain;
 mod transport;
 
 pub(crate) use ipv4::parse as parse_v4;
@@ -15,6 +16,7 @@ use crate::{DropReason, FragmentPart, HEADROOM, Ports, Protocol, Tuple};
 
 pub(crate) const HOP_BY_HOP: u8 = 0;
 pub(crate) const ICMPV4: u8 = 1;
+pub(crate) const IGMP: u8 = 2;
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 pub(crate) const DCCP: u8 = 33;
