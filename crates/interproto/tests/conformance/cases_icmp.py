@@ -22,6 +22,8 @@ for kind, name in [(13, "timestamp"), (14, "timestamp-reply"), (15, "information
                    (6, "alternate-address"), (253, "unknown")]:
     into(f"icmp-{name}-in", "7915 §4.2", "Single-hop, obsolete and unknown types are dropped in silence.",
          peer_icmp(kind, 0, 0, data(20)), outcome="drop", reason="icmp_not_translatable")
+into("icmp-igmp-in", "7915 §4.2", "IGMP messages are for one link alone, and dropped in silence.",
+     IP(src=PEER4, dst=HOST4, ttl=64, proto=2) / Raw(b"\x16\0\x09\xfb\xe0\0\1\1"), outcome="drop", reason="icmp_not_translatable")
 for kind, name in [(130, "mld-query"), (131, "mld-report"), (132, "mld-done"), (133, "router-solicitation"), (134, "router-advertisement"),
                    (135, "neighbor-solicitation"), (136, "neighbor-advertisement"), (137, "redirect"), (143, "mldv2-report"),
                    (255, "unknown")]:

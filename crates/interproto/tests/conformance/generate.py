@@ -81,7 +81,7 @@ def at_host(**fields):
 
 
 def udp(payload=b"data", **fields):
-    return UDP(sport=40000, dport=53, **fields) / Raw(payload)
+    return UDP(**{"sport": 40000, "dport": 53, **fields}) / Raw(payload)
 
 
 def tcp(payload=b"data", **fields):
@@ -183,7 +183,7 @@ def pcap(packets):
 
 
 def main():
-    import cases_headers, cases_icmp, cases_bounds  # noqa: E401, F401: they fill CASES
+    import cases_headers, cases_icmp, cases_bounds, cases_gaps, cases_gaps_icmp  # noqa: E401, F401: they fill CASES
 
     made = files()
     folder = HERE / "cases"
