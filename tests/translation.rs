@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use common::wire::{Injector, Sniffer};
 use common::{Lab, PATIENCE, PLAIN, Router, SHORT, eventually, through};
 use etherparse::{IpFragOffset, IpNumber, Ipv4Header, Ipv6FragmentHeader, Ipv6Header, UdpHeader};
 use netlab::{
-    Direction, Namespace, Server, Topology, TopologyOptions, bulk_transfer, ecn_is_agreed, path_mtu,
-    tcp_exchange, udp_exchange,
+    Direction, Namespace, Server, Topology, TopologyOptions, bulk_transfer, ecn_is_agreed, ecn_is_seen,
+    path_mtu, tcp_exchange, udp_exchange,
 };
 use socket2::SockRef;
 
@@ -316,9 +317,15 @@ fn a_tcp_connection_through_the_router_agrees_on_ecn() {
     let _echo = Server::tcp_echo(&lab.server, (SERVER, 80)).unwrap();
     let _back = Server::tcp_echo(lab.client(), (CLIENT, 80)).unwrap();
     let out = lab.client().run(|| TcpStream::connect((through(SERVER), 80)).unwrap());
-    assert!(ecn_is_agreed(&out).unwrap(), "from IPv6");
     let back = lab.server.run(|| TcpStream::connect((address, 80)).unwrap());
-    assert!(ecn_is_agreed(&back).unwrap(), "from IPv4");
+    for (mut stream, how) in [(out, "from IPv6"), (back, "from IPv4")] {
+        assert!(ecn_is_agreed(&stream).unwrap(), "{how}");
+        // What comes back are data packets, and those alone say that they may be marked.
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"hello").unwrap();
+        stream.read_exact(&mut [0; 5]).unwrap();
+        assert!(ecn_is_seen(&stream).unwrap(), "{how}: the answer was not ECN-capable any more");
+    }
     // The test can see the difference.
     lab.client().sysctl("net.ipv4.tcp_ecn", "0").unwrap();
     let out = lab.client().run(|| TcpStream::connect((through(SERVER), 80)).unwrap());
