@@ -5,9 +5,10 @@
 mod common;
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use common::kernel::{assert_untracked, counter_v4, counter_v6};
 use common::wire::{Injector, Sniffer};
 use common::{Lab, PATIENCE, PLAIN, Router, SHORT, eventually, through};
 use etherparse::{IpFragOffset, IpNumber, Ipv4Header, Ipv6FragmentHeader, Ipv6Header, UdpHeader};
@@ -170,6 +171,7 @@ fn fragments_out_of_order_interleaved_lost_and_doubled_are_translated_one_by_one
     });
     assert_eq!(metrics.sum("protomask_forwarded_packets_total", &label), before + sent);
     assert_eq!(metrics.sum("protomask_dropped_packets_total", &[]), 0);
+    assert_untracked(&lab.router);
     // And they come from where the host's packets come from.
     let (client, mut buffer) = (socket(lab.client(), (CLIENT, CLIENT_PORT)), [0; 16]);
     client.send_to(b"whole", (through(SERVER), SERVER_PORT)).unwrap();
@@ -198,6 +200,7 @@ fn fragments_out_of_order_interleaved_lost_and_doubled_are_translated_one_by_one
         assert_eq!(metrics.sum("protomask_forwarded_packets_total", &label), before + expected, "{each}");
         assert_eq!(metrics.sum("protomask_dropped_packets_total", &[]), 0);
     }
+    assert_untracked(&lab.router);
 }
 
 /// The path MTU that a connected socket has learnt in the end, and that a datagram of `length` bytes then arrives.
@@ -273,6 +276,84 @@ fn the_ipv4_side_learns_the_path_mtu_of_a_narrower_ipv6_link() {
         });
         bulk_both_ways(&lab);
         assert_eq!(router.metrics().sum("protomask_dropped_packets_total", &[]), 0, "{link}");
+    }
+}
+
+/// What a link that becomes narrow in the middle of a TCP connection does to the sender: both ends had announced segments
+/// for 1500 bytes, so that the sender can only learn it from an ICMP error.
+fn tcp_learns(
+    from: &Namespace,
+    target: SocketAddr,
+    at: &Namespace,
+    listen: SocketAddr,
+    narrow: impl Fn(),
+    mtu: u32,
+) {
+    let listener = at.run(|| TcpListener::bind(listen).unwrap());
+    let mut sender = from.run(|| TcpStream::connect(target).unwrap());
+    let (mut receiver, _) = listener.accept().unwrap();
+    sender.set_write_timeout(Some(PATIENCE)).unwrap();
+    receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(path_mtu(&sender, target.is_ipv6()).unwrap(), 1500);
+    narrow();
+    let sent = pattern(2_000_000, 11);
+    let mut arrived = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            sender.write_all(&sent).unwrap();
+            sender.shutdown(Shutdown::Write).unwrap();
+        });
+        receiver.read_to_end(&mut arrived).unwrap();
+    });
+    assert!(arrived == sent, "{} of {} bytes have arrived, or others", arrived.len(), sent.len());
+    assert_eq!(path_mtu(&sender, target.is_ipv6()).unwrap(), mtu);
+}
+
+/// With 1400 bytes the sender's own segments fit. With 1000 it sends the least that IPv6 asks for, 1280 bytes; their translation has no
+/// DF (RFC 7915 §5.1), and the kernel behind the router makes fragments of it.
+#[test]
+fn a_tcp_sender_on_the_ipv6_side_learns_of_an_ipv4_link_that_becomes_narrow() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    for (link, mtu) in [(1400, 1420), (1000, 1280)] {
+        let (lab, _router, _) = start(&TopologyOptions::default());
+        let narrow = || {
+            lab.router.set_mtu("server", link).unwrap();
+            lab.server.set_mtu("eth0", link).unwrap();
+        };
+        let listen = SocketAddr::from((SERVER, 9000));
+        tcp_learns(lab.client(), (through(SERVER), 9000).into(), &lab.server, listen, narrow, mtu);
+        let cut = counter_v4(&lab.router, "Ip", "FragOKs");
+        let joined = counter_v4(&lab.server, "Ip", "ReasmOKs");
+        if link == 1400 {
+            assert_eq!((cut, joined), (0, 0), "nothing had to be cut");
+        } else {
+            assert!(
+                cut >= 2_000_000 / 1220 && joined >= 2_000_000 / 1220,
+                "{cut} were cut and {joined} joined"
+            );
+        }
+        assert_untracked(&lab.router);
+    }
+}
+
+#[test]
+fn a_tcp_sender_on_the_ipv4_side_learns_of_an_ipv6_link_that_becomes_narrow() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    for (link, mtu) in [(1400, 1380), (1280, 1260)] {
+        let (lab, _router, address) = start(&TopologyOptions::default());
+        let narrow = || {
+            lab.router.set_mtu("client0", link).unwrap();
+            lab.client().set_mtu("eth0", link).unwrap();
+        };
+        let listen = SocketAddr::from((CLIENT, 9000));
+        tcp_learns(&lab.server, (address, 9000).into(), lab.client(), listen, narrow, mtu);
+        // What had DF comes without a fragment header (RFC 7915 §4.1).
+        assert_eq!(counter_v6(lab.client(), "Ip6ReasmReqds"), 0, "{link}");
+        assert_untracked(&lab.router);
     }
 }
 
