@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::kernel::{assert_untracked, counter_v4, counter_v6};
 use common::wire::{Injector, Sniffer};
 use common::{Lab, PATIENCE, PLAIN, Router, SHORT, eventually, through};
-use etherparse::{IpFragOffset, IpNumber, Ipv4Header, Ipv6FragmentHeader, Ipv6Header, UdpHeader};
+use etherparse::{IpFragOffset, IpNumber, Ipv4Header, Ipv6FragmentHeader, Ipv6Header, TcpHeader, UdpHeader};
 use netlab::{
     Direction, Namespace, Server, Topology, TopologyOptions, bulk_transfer, ecn_is_agreed, ecn_is_seen,
     path_mtu, tcp_exchange, udp_exchange,
@@ -415,34 +415,84 @@ fn a_tcp_connection_through_the_router_agrees_on_ecn() {
     assert!(tcp_exchange(lab.client(), None, (through(SERVER), 80).into(), &sent, PATIENCE).unwrap() == sent);
 }
 
-/// What a probe with so many hops is answered with: ICMP type and code, and from where.
-fn probe(socket: &UdpSocket, sniffer: &Sniffer, to: IpAddr, hops: u32) -> (IpAddr, u8, u8) {
-    // A port of its own for each probe, as traceroute has it, by which the answer is known.
-    let port = 33_434 + hops as u16;
-    let (at, inside, source) = match to {
-        IpAddr::V6(_) => {
-            SockRef::from(socket).set_unicast_hops_v6(hops).unwrap();
-            (40, 48 + 40 + 2, 8..24)
-        }
-        IpAddr::V4(_) => {
-            SockRef::from(socket).set_ttl_v4(hops).unwrap();
-            (20, 28 + 20 + 2, 12..16)
-        }
-    };
-    socket.send_to(b"probe", (to, port)).unwrap();
+/// Who answers a probe, and with which ICMP type and code.
+type Hop = (IpAddr, u8, u8);
+
+/// A port of its own for each probe, as traceroute has it, by which the answer is known.
+fn probe_port(hops: u8) -> u16 {
+    33_434 + u16::from(hops)
+}
+
+/// The ICMP error about the probe with so many hops that went to `to`.
+fn hop(sniffer: &Sniffer, to: IpAddr, hops: u8) -> Hop {
+    let (v6, port) = (to.is_ipv6(), probe_port(hops).to_be_bytes());
     let answer = sniffer.wait_for(&format!("an answer to {hops} hops"), |packet| {
-        let is_icmp = if at == 40 {
-            packet[0] >> 4 == 6 && packet[6] == 58
+        // The destination port of the packet inside, which TCP has where UDP has it.
+        let (is_icmp, inside) = if v6 {
+            (packet[0] >> 4 == 6 && packet[6] == 58, 40 + 8 + 40 + 2)
         } else {
-            packet[0] == 0x45 && packet[9] == 1
+            (packet[0] == 0x45 && packet[9] == 1, 20 + 8 + 20 + 2)
         };
-        is_icmp && packet.get(inside..inside + 2) == Some(&port.to_be_bytes()[..])
+        is_icmp && packet.get(inside..inside + 2) == Some(&port[..])
     });
-    let from = match <[u8; 16]>::try_from(&answer[source.clone()]) {
-        Ok(octets) => IpAddr::from(octets),
-        Err(_) => IpAddr::from(<[u8; 4]>::try_from(&answer[source]).unwrap()),
+    if v6 {
+        (IpAddr::from(<[u8; 16]>::try_from(&answer[8..24]).unwrap()), answer[40], answer[41])
+    } else {
+        (IpAddr::from(<[u8; 4]>::try_from(&answer[12..16]).unwrap()), answer[20], answer[21])
+    }
+}
+
+fn udp_probe(socket: &UdpSocket, sniffer: &Sniffer, to: IpAddr, hops: u8) -> Hop {
+    match to {
+        IpAddr::V6(_) => SockRef::from(socket).set_unicast_hops_v6(hops.into()).unwrap(),
+        IpAddr::V4(_) => SockRef::from(socket).set_ttl_v4(hops.into()).unwrap(),
+    }
+    socket.send_to(b"probe", (to, probe_port(hops))).unwrap();
+    hop(sniffer, to, hops)
+}
+
+/// Sends a connection request with so many hops.
+fn send_syn(injector: &Injector, from: IpAddr, to: IpAddr, hops: u8) {
+    let mut tcp = TcpHeader::new(40_000, probe_port(hops), 1, 1024);
+    tcp.syn = true;
+    let packet = match (from, to) {
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let ip = Ipv6Header {
+                payload_length: 20,
+                next_header: IpNumber::TCP,
+                hop_limit: hops,
+                source: from.octets(),
+                destination: to.octets(),
+                ..Ipv6Header::default()
+            };
+            tcp.checksum = tcp.calc_checksum_ipv6(&ip, &[]).unwrap();
+            [&ip.to_bytes()[..], &tcp.to_bytes()].concat()
+        }
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let mut ip = Ipv4Header::new(20, hops, IpNumber::TCP, from.octets(), to.octets()).unwrap();
+            ip.header_checksum = ip.calc_header_checksum();
+            tcp.checksum = tcp.calc_checksum_ipv4(&ip, &[]).unwrap();
+            [&ip.to_bytes()[..], &tcp.to_bytes()].concat()
+        }
+        _ => panic!("{from} and {to} are of two families"),
     };
-    (from, answer[at], answer[at + 1])
+    injector.send(&packet);
+}
+
+/// Waits for the RST of a port that nobody has, in answer to the last probe.
+fn reset_from(sniffer: &Sniffer, to: IpAddr, hops: u8) {
+    let port = probe_port(hops).to_be_bytes();
+    sniffer.wait_for(&format!("a reset from {to}"), |packet| {
+        let (is_tcp, tcp, from) = match to {
+            IpAddr::V6(to) => {
+                (packet[0] >> 4 == 6 && packet[6] == 6, 40, packet.get(8..24) == Some(&to.octets()[..]))
+            }
+            IpAddr::V4(to) => {
+                (packet[0] == 0x45 && packet[9] == 6, 20, packet.get(12..16) == Some(&to.octets()[..]))
+            }
+        };
+        is_tcp && from && packet[tcp..tcp + 2] == port && packet[tcp + 13] & 0x04 != 0
+    });
 }
 
 #[test]
@@ -459,7 +509,7 @@ fn a_traceroute_with_udp_shows_three_hops_and_the_host_both_ways() {
 
     let (client, sniffer) = (socket(lab.client(), (CLIENT, CLIENT_PORT)), Sniffer::new(lab.client()));
     let target = IpAddr::V6(through(SERVER));
-    let hops: Vec<_> = (1..=4).map(|hops| probe(&client, &sniffer, target, hops)).collect();
+    let hops: Vec<_> = (1..=4).map(|hops| udp_probe(&client, &sniffer, target, hops)).collect();
     let own: Ipv6Addr = "2001:db8:1::64".parse().unwrap();
     let expected = [
         (IpAddr::V6(Topology::ROUTER_V6), 3, 0),
@@ -471,7 +521,7 @@ fn a_traceroute_with_udp_shows_three_hops_and_the_host_both_ways() {
 
     let (server, sniffer) = (socket(&lab.server, (SERVER, SERVER_PORT)), Sniffer::new(&lab.server));
     let target = IpAddr::V4(address);
-    let hops: Vec<_> = (1..=4).map(|hops| probe(&server, &sniffer, target, hops)).collect();
+    let hops: Vec<_> = (1..=4).map(|hops| udp_probe(&server, &sniffer, target, hops)).collect();
     let expected = [
         (IpAddr::V4(Topology::ROUTER_V4), 11, 0),
         (IpAddr::V4(Ipv4Addr::new(192, 0, 0, 8)), 11, 0),
@@ -480,4 +530,33 @@ fn a_traceroute_with_udp_shows_three_hops_and_the_host_both_ways() {
         (target, 3, 3),
     ];
     assert_eq!(hops, expected, "the kernel, the router, the kernel behind it, and the port that nobody has");
+}
+
+#[test]
+fn a_traceroute_with_tcp_shows_three_hops_and_the_host_both_ways() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let (lab, _router, address) = start(&TopologyOptions::default());
+    let walk = |namespace: &Namespace, from: IpAddr, to: IpAddr| {
+        let (injector, sniffer) = (Injector::new(namespace), Sniffer::new(namespace));
+        let hops: Vec<Hop> = (1..=3)
+            .map(|hops| {
+                send_syn(&injector, from, to, hops);
+                hop(&sniffer, to, hops)
+            })
+            .collect();
+        send_syn(&injector, from, to, 4);
+        reset_from(&sniffer, to, 4);
+        hops
+    };
+    let hops = walk(lab.client(), CLIENT.into(), through(SERVER).into());
+    // The kernel before the device, the router (from a global address of this host), the kernel behind the device.
+    let expected = [Topology::ROUTER_V6, Topology::ROUTER_V6, through(Topology::ROUTER_V4)];
+    assert_eq!(hops, expected.map(|from| (IpAddr::V6(from), 3, 0)));
+
+    let hops = walk(&lab.server, SERVER.into(), address.into());
+    // The router speaks from the first address of the first pool.
+    let expected = [Topology::ROUTER_V4, Ipv4Addr::new(203, 0, 113, 1), address];
+    assert_eq!(hops, expected.map(|from| (IpAddr::V4(from), 11, 0)));
 }
