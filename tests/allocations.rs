@@ -63,7 +63,7 @@ fn a_hundred_megabytes_and_a_hundred_thousand_datagrams_allocate_nothing_on_the_
         let transfer = bulk_transfer(lab.client(), at(9000), direction, bytes, limit, |_| ()).unwrap();
         assert!(transfer.is_intact(), "{transfer:?}");
     };
-    // Warm up: the lease, and whatever a thread makes once. Every worker gets its share, since flows are spread over them.
+    // Warm up: the lease, and whatever a thread makes once. Every worker has its share, as flows are spread over them.
     transfer(Direction::Upload, BYTES / 20);
     transfer(Direction::Download, BYTES / 20);
     exchange(lab.client(), 10, 2000);

@@ -1,18 +1,21 @@
-//! RFC 7915 on the wire: path MTU discovery, fragments, traceroute and ECN between the kernels of two hosts. The pool is routed, not
-//! masqueraded, so that no connection tracking puts fragments together on the way.
+//! RFC 7915 on the wire: path MTU discovery, fragments, traceroute and ECN between the kernels of two hosts.
+//!
+//! The pool is routed, not masqueraded, so that no connection tracking puts fragments together on the way.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests fail the test that calls them")]
 
 mod common;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use common::kernel::{assert_untracked, counter_v4, counter_v6};
 use common::wire::{Injector, Sniffer};
 use common::{Lab, PATIENCE, PLAIN, Router, SHORT, eventually, through};
-use etherparse::{IpFragOffset, IpNumber, Ipv4Header, Ipv6FragmentHeader, Ipv6Header, UdpHeader};
+use etherparse::{IpFragOffset, IpNumber, Ipv4Header, Ipv6FragmentHeader, Ipv6Header, TcpHeader, UdpHeader};
 use netlab::{
-    Direction, Namespace, Server, Topology, TopologyOptions, bulk_transfer, ecn_is_agreed, path_mtu,
-    tcp_exchange, udp_exchange,
+    Direction, Namespace, Server, Topology, TopologyOptions, bulk_transfer, ecn_is_agreed, ecn_is_seen,
+    path_mtu, tcp_exchange, udp_exchange,
 };
 use socket2::SockRef;
 
@@ -28,6 +31,12 @@ fn start(options: &TopologyOptions) -> (Lab, Router, Ipv4Addr) {
     let echo = Server::udp_echo(&lab.server, (SERVER, 7)).unwrap();
     udp_exchange(lab.client(), None, (through(SERVER), 7).into(), b"hello", PATIENCE).unwrap();
     let IpAddr::V4(address) = echo.peers()[0].ip() else { panic!("the server is IPv4-only") };
+    // So that what a test counts does not begin with the end of this.
+    router.wait_for_metrics("the exchange is counted", |metrics| {
+        ["6to4", "4to6"].iter().all(|way| {
+            metrics.sum("protomask_forwarded_packets_total", &[&format!("direction=\"{way}\"")]) == 1
+        })
+    });
     let marks = lab.marks();
     assert!(
         !marks.iter().any(|mark| mark.starts_with("table")),
@@ -104,7 +113,8 @@ fn train_v4(to: Ipv4Addr, identification: u16, length: usize, each: usize) -> Tr
     Train { fragments, payload }
 }
 
-/// Sends trains of fragments in four disorders and says how many fragments that were.
+/// Sends trains of fragments in four disorders and says how many fragments that were. The trains need identifications
+/// of their own: one datagram stays with a hole in it, and would take the fragments of a later namesake.
 ///
 /// The receiver's kernel gets the datagrams whole but for the one of which a fragment is lost.
 fn disorders(injector: &Injector, receiver: &UdpSocket, make: impl Fn(u16) -> Train) -> u64 {
@@ -159,16 +169,21 @@ fn fragments_out_of_order_interleaved_lost_and_doubled_are_translated_one_by_one
     let (lab, router, address) = start(&TopologyOptions::default());
     let receiver = socket(&lab.server, (SERVER, SERVER_PORT));
     let injector = Injector::new(lab.client());
-    let before = forwarded(&router, "6to4");
-    let sent = disorders(&injector, &receiver, |number| train_v6(number.into(), 8000, 1232));
-    // The router has seen every fragment, and none of them was put together before it.
-    assert!(sent > 30, "{sent} fragments");
-    let label = ["direction=\"6to4\""];
-    let metrics = router.wait_for_metrics("all fragments are counted", |metrics| {
-        metrics.sum("protomask_forwarded_packets_total", &label) >= before + sent
-    });
-    assert_eq!(metrics.sum("protomask_forwarded_packets_total", &label), before + sent);
-    assert_eq!(metrics.sum("protomask_dropped_packets_total", &[]), 0);
+    // As long as IPv6's least MTU lets them be, and as long as this link's.
+    for (each, count) in [(1232, 35), (1448, 30)] {
+        let before = forwarded(&router, "6to4");
+        let sent =
+            disorders(&injector, &receiver, |number| train_v6(each as u32 + u32::from(number), 8192, each));
+        assert_eq!(sent, count, "as many as five datagrams have: one is lost, and one is sent twice");
+        // The router has seen every fragment, and none of them was put together before it.
+        let label = ["direction=\"6to4\""];
+        let metrics = router.wait_for_metrics("all fragments are counted", |metrics| {
+            metrics.sum("protomask_forwarded_packets_total", &label) >= before + sent
+        });
+        assert_eq!(metrics.sum("protomask_forwarded_packets_total", &label), before + sent);
+        assert_eq!(metrics.sum("protomask_dropped_packets_total", &[]), 0);
+    }
+    assert_untracked(&lab.router);
     // And they come from where the host's packets come from.
     let (client, mut buffer) = (socket(lab.client(), (CLIENT, CLIENT_PORT)), [0; 16]);
     client.send_to(b"whole", (through(SERVER), SERVER_PORT)).unwrap();
@@ -186,8 +201,9 @@ fn fragments_out_of_order_interleaved_lost_and_doubled_are_translated_one_by_one
     // 1200 bytes of payload fit into one IPv6 packet of 1280 bytes; 1480 do not, and become two fragments each.
     for (each, pieces) in [(1200, 1), (1480, 2)] {
         let before = forwarded(&router, "4to6");
-        let last = train_v4(address, 0, 8000, each).fragments.pop().unwrap().len();
-        let sent = disorders(&injector, &receiver, |number| train_v4(address, number, 8000, each));
+        let last = train_v4(address, 0, 8192, each).fragments.pop().unwrap().len();
+        let sent =
+            disorders(&injector, &receiver, |number| train_v4(address, each as u16 + number, 8192, each));
         // The last fragment of each of the five trains is short.
         let expected = if pieces == 1 || last > 1232 + 20 { sent * pieces } else { (sent - 5) * pieces + 5 };
         let label = ["direction=\"4to6\""];
@@ -197,9 +213,10 @@ fn fragments_out_of_order_interleaved_lost_and_doubled_are_translated_one_by_one
         assert_eq!(metrics.sum("protomask_forwarded_packets_total", &label), before + expected, "{each}");
         assert_eq!(metrics.sum("protomask_dropped_packets_total", &[]), 0);
     }
+    assert_untracked(&lab.router);
 }
 
-/// The path MTU that a connected socket has learnt in the end, and that a datagram of `length` bytes then arrives.
+/// Sends datagrams of so many bytes until the connected socket has learnt this path MTU.
 fn learns(socket: &UdpSocket, v6: bool, length: usize, mtu: u32) {
     eventually(&format!("a path MTU of {mtu}"), PATIENCE, || {
         // The first one is refused on the way, and the next one by the kernel that has learnt it: both are errors here.
@@ -220,8 +237,8 @@ fn bulk_both_ways(lab: &Lab) {
     }
 }
 
-/// RFC 7915 §4.2: 1400 bytes there are 1420 here, and 1000 are 1280, the least that IPv6 has; what is longer than 1000 then leaves
-/// without DF (§5.1), and the kernel behind the router cuts it.
+/// RFC 7915 §4.2: 1400 bytes there are 1420 here, and 1000 are 1280, the least that IPv6 has; what is longer than 1000
+/// then leaves without DF (§5.1), and the kernel behind the router cuts it.
 #[test]
 fn the_ipv6_side_learns_the_path_mtu_of_a_narrower_ipv4_link() {
     if !netlab::kernel_tests_possible() {
@@ -275,6 +292,84 @@ fn the_ipv4_side_learns_the_path_mtu_of_a_narrower_ipv6_link() {
     }
 }
 
+/// What a link that becomes narrow in the middle of a TCP connection does to the sender: both ends had announced
+/// segments for 1500 bytes, so that the sender can only learn it from an ICMP error.
+fn tcp_learns(
+    from: &Namespace,
+    target: SocketAddr,
+    at: &Namespace,
+    listen: SocketAddr,
+    narrow: impl Fn(),
+    mtu: u32,
+) {
+    let listener = at.run(|| TcpListener::bind(listen).unwrap());
+    let mut sender = from.run(|| TcpStream::connect(target).unwrap());
+    let (mut receiver, _) = listener.accept().unwrap();
+    sender.set_write_timeout(Some(PATIENCE)).unwrap();
+    receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(path_mtu(&sender, target.is_ipv6()).unwrap(), 1500);
+    narrow();
+    let sent = pattern(2_000_000, 11);
+    let mut arrived = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            sender.write_all(&sent).unwrap();
+            sender.shutdown(Shutdown::Write).unwrap();
+        });
+        receiver.read_to_end(&mut arrived).unwrap();
+    });
+    assert!(arrived == sent, "{} of {} bytes have arrived, or others", arrived.len(), sent.len());
+    assert_eq!(path_mtu(&sender, target.is_ipv6()).unwrap(), mtu);
+}
+
+/// With 1400 bytes the sender's own segments fit. With 1000 it sends the least that IPv6 asks for, 1280 bytes; their
+/// translation has no DF (RFC 7915 §5.1), and the kernel behind the router makes fragments of it.
+#[test]
+fn a_tcp_sender_on_the_ipv6_side_learns_of_an_ipv4_link_that_becomes_narrow() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    for (link, mtu) in [(1400, 1420), (1000, 1280)] {
+        let (lab, _router, _) = start(&TopologyOptions::default());
+        let narrow = || {
+            lab.router.set_mtu("server", link).unwrap();
+            lab.server.set_mtu("eth0", link).unwrap();
+        };
+        let listen = SocketAddr::from((SERVER, 9000));
+        tcp_learns(lab.client(), (through(SERVER), 9000).into(), &lab.server, listen, narrow, mtu);
+        let cut = counter_v4(&lab.router, "Ip", "FragOKs");
+        let joined = counter_v4(&lab.server, "Ip", "ReasmOKs");
+        if link == 1400 {
+            assert_eq!((cut, joined), (0, 0), "nothing had to be cut");
+        } else {
+            assert!(
+                cut >= 2_000_000 / 1220 && joined >= 2_000_000 / 1220,
+                "{cut} were cut and {joined} joined"
+            );
+        }
+        assert_untracked(&lab.router);
+    }
+}
+
+#[test]
+fn a_tcp_sender_on_the_ipv4_side_learns_of_an_ipv6_link_that_becomes_narrow() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    for (link, mtu) in [(1400, 1380), (1280, 1260)] {
+        let (lab, _router, address) = start(&TopologyOptions::default());
+        let narrow = || {
+            lab.router.set_mtu("client0", link).unwrap();
+            lab.client().set_mtu("eth0", link).unwrap();
+        };
+        let listen = SocketAddr::from((CLIENT, 9000));
+        tcp_learns(&lab.server, (address, 9000).into(), lab.client(), listen, narrow, mtu);
+        // What had DF comes without a fragment header (RFC 7915 §4.1).
+        assert_eq!(counter_v6(lab.client(), "Ip6ReasmReqds"), 0, "{link}");
+        assert_untracked(&lab.router);
+    }
+}
+
 #[test]
 fn dscp_and_ecn_bits_survive_both_ways() {
     if !netlab::kernel_tests_possible() {
@@ -316,9 +411,15 @@ fn a_tcp_connection_through_the_router_agrees_on_ecn() {
     let _echo = Server::tcp_echo(&lab.server, (SERVER, 80)).unwrap();
     let _back = Server::tcp_echo(lab.client(), (CLIENT, 80)).unwrap();
     let out = lab.client().run(|| TcpStream::connect((through(SERVER), 80)).unwrap());
-    assert!(ecn_is_agreed(&out).unwrap(), "from IPv6");
     let back = lab.server.run(|| TcpStream::connect((address, 80)).unwrap());
-    assert!(ecn_is_agreed(&back).unwrap(), "from IPv4");
+    for (mut stream, how) in [(out, "from IPv6"), (back, "from IPv4")] {
+        assert!(ecn_is_agreed(&stream).unwrap(), "{how}");
+        // What comes back are data packets, and those alone say that they may be marked.
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"hello").unwrap();
+        stream.read_exact(&mut [0; 5]).unwrap();
+        assert!(ecn_is_seen(&stream).unwrap(), "{how}: the answer was not ECN-capable any more");
+    }
     // The test can see the difference.
     lab.client().sysctl("net.ipv4.tcp_ecn", "0").unwrap();
     let out = lab.client().run(|| TcpStream::connect((through(SERVER), 80)).unwrap());
@@ -327,34 +428,84 @@ fn a_tcp_connection_through_the_router_agrees_on_ecn() {
     assert!(tcp_exchange(lab.client(), None, (through(SERVER), 80).into(), &sent, PATIENCE).unwrap() == sent);
 }
 
-/// What a probe with so many hops is answered with: ICMP type and code, and from where.
-fn probe(socket: &UdpSocket, sniffer: &Sniffer, to: IpAddr, hops: u32) -> (IpAddr, u8, u8) {
-    // A port of its own for each probe, as traceroute has it, by which the answer is known.
-    let port = 33_434 + hops as u16;
-    let (at, inside, source) = match to {
-        IpAddr::V6(_) => {
-            SockRef::from(socket).set_unicast_hops_v6(hops).unwrap();
-            (40, 48 + 40 + 2, 8..24)
-        }
-        IpAddr::V4(_) => {
-            SockRef::from(socket).set_ttl_v4(hops).unwrap();
-            (20, 28 + 20 + 2, 12..16)
-        }
-    };
-    socket.send_to(b"probe", (to, port)).unwrap();
+/// Who answers a probe, and with which ICMP type and code.
+type Hop = (IpAddr, u8, u8);
+
+/// A port of its own for each probe, as traceroute has it, by which the answer is known.
+fn probe_port(hops: u8) -> u16 {
+    33_434 + u16::from(hops)
+}
+
+/// The ICMP error about the probe with so many hops that went to `to`.
+fn hop(sniffer: &Sniffer, to: IpAddr, hops: u8) -> Hop {
+    let (v6, port) = (to.is_ipv6(), probe_port(hops).to_be_bytes());
     let answer = sniffer.wait_for(&format!("an answer to {hops} hops"), |packet| {
-        let is_icmp = if at == 40 {
-            packet[0] >> 4 == 6 && packet[6] == 58
+        // The destination port of the packet inside, which TCP has where UDP has it.
+        let (is_icmp, inside) = if v6 {
+            (packet[0] >> 4 == 6 && packet[6] == 58, 40 + 8 + 40 + 2)
         } else {
-            packet[0] == 0x45 && packet[9] == 1
+            (packet[0] == 0x45 && packet[9] == 1, 20 + 8 + 20 + 2)
         };
-        is_icmp && packet.get(inside..inside + 2) == Some(&port.to_be_bytes()[..])
+        is_icmp && packet.get(inside..inside + 2) == Some(&port[..])
     });
-    let from = match <[u8; 16]>::try_from(&answer[source.clone()]) {
-        Ok(octets) => IpAddr::from(octets),
-        Err(_) => IpAddr::from(<[u8; 4]>::try_from(&answer[source]).unwrap()),
+    if v6 {
+        (IpAddr::from(<[u8; 16]>::try_from(&answer[8..24]).unwrap()), answer[40], answer[41])
+    } else {
+        (IpAddr::from(<[u8; 4]>::try_from(&answer[12..16]).unwrap()), answer[20], answer[21])
+    }
+}
+
+fn udp_probe(socket: &UdpSocket, sniffer: &Sniffer, to: IpAddr, hops: u8) -> Hop {
+    match to {
+        IpAddr::V6(_) => SockRef::from(socket).set_unicast_hops_v6(hops.into()).unwrap(),
+        IpAddr::V4(_) => SockRef::from(socket).set_ttl_v4(hops.into()).unwrap(),
+    }
+    socket.send_to(b"probe", (to, probe_port(hops))).unwrap();
+    hop(sniffer, to, hops)
+}
+
+/// Sends a connection request with so many hops.
+fn send_syn(injector: &Injector, from: IpAddr, to: IpAddr, hops: u8) {
+    let mut tcp = TcpHeader::new(40_000, probe_port(hops), 1, 1024);
+    tcp.syn = true;
+    let packet = match (from, to) {
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let ip = Ipv6Header {
+                payload_length: 20,
+                next_header: IpNumber::TCP,
+                hop_limit: hops,
+                source: from.octets(),
+                destination: to.octets(),
+                ..Ipv6Header::default()
+            };
+            tcp.checksum = tcp.calc_checksum_ipv6(&ip, &[]).unwrap();
+            [&ip.to_bytes()[..], &tcp.to_bytes()].concat()
+        }
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let mut ip = Ipv4Header::new(20, hops, IpNumber::TCP, from.octets(), to.octets()).unwrap();
+            ip.header_checksum = ip.calc_header_checksum();
+            tcp.checksum = tcp.calc_checksum_ipv4(&ip, &[]).unwrap();
+            [&ip.to_bytes()[..], &tcp.to_bytes()].concat()
+        }
+        _ => panic!("{from} and {to} are of two families"),
     };
-    (from, answer[at], answer[at + 1])
+    injector.send(&packet);
+}
+
+/// Waits for the RST of a port that nobody has, in answer to the last probe.
+fn reset_from(sniffer: &Sniffer, to: IpAddr, hops: u8) {
+    let port = probe_port(hops).to_be_bytes();
+    sniffer.wait_for(&format!("a reset from {to}"), |packet| {
+        let (is_tcp, tcp, from) = match to {
+            IpAddr::V6(to) => {
+                (packet[0] >> 4 == 6 && packet[6] == 6, 40, packet.get(8..24) == Some(&to.octets()[..]))
+            }
+            IpAddr::V4(to) => {
+                (packet[0] == 0x45 && packet[9] == 6, 20, packet.get(12..16) == Some(&to.octets()[..]))
+            }
+        };
+        is_tcp && from && packet[tcp..tcp + 2] == port && packet[tcp + 13] & 0x04 != 0
+    });
 }
 
 #[test]
@@ -371,7 +522,7 @@ fn a_traceroute_with_udp_shows_three_hops_and_the_host_both_ways() {
 
     let (client, sniffer) = (socket(lab.client(), (CLIENT, CLIENT_PORT)), Sniffer::new(lab.client()));
     let target = IpAddr::V6(through(SERVER));
-    let hops: Vec<_> = (1..=4).map(|hops| probe(&client, &sniffer, target, hops)).collect();
+    let hops: Vec<_> = (1..=4).map(|hops| udp_probe(&client, &sniffer, target, hops)).collect();
     let own: Ipv6Addr = "2001:db8:1::64".parse().unwrap();
     let expected = [
         (IpAddr::V6(Topology::ROUTER_V6), 3, 0),
@@ -383,7 +534,7 @@ fn a_traceroute_with_udp_shows_three_hops_and_the_host_both_ways() {
 
     let (server, sniffer) = (socket(&lab.server, (SERVER, SERVER_PORT)), Sniffer::new(&lab.server));
     let target = IpAddr::V4(address);
-    let hops: Vec<_> = (1..=4).map(|hops| probe(&server, &sniffer, target, hops)).collect();
+    let hops: Vec<_> = (1..=4).map(|hops| udp_probe(&server, &sniffer, target, hops)).collect();
     let expected = [
         (IpAddr::V4(Topology::ROUTER_V4), 11, 0),
         (IpAddr::V4(Ipv4Addr::new(192, 0, 0, 8)), 11, 0),
@@ -392,4 +543,33 @@ fn a_traceroute_with_udp_shows_three_hops_and_the_host_both_ways() {
         (target, 3, 3),
     ];
     assert_eq!(hops, expected, "the kernel, the router, the kernel behind it, and the port that nobody has");
+}
+
+#[test]
+fn a_traceroute_with_tcp_shows_three_hops_and_the_host_both_ways() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let (lab, _router, address) = start(&TopologyOptions::default());
+    let walk = |namespace: &Namespace, from: IpAddr, to: IpAddr| {
+        let (injector, sniffer) = (Injector::new(namespace), Sniffer::new(namespace));
+        let hops: Vec<Hop> = (1..=3)
+            .map(|hops| {
+                send_syn(&injector, from, to, hops);
+                hop(&sniffer, to, hops)
+            })
+            .collect();
+        send_syn(&injector, from, to, 4);
+        reset_from(&sniffer, to, 4);
+        hops
+    };
+    let hops = walk(lab.client(), CLIENT.into(), through(SERVER).into());
+    // The kernel before the device, the router (from a global address of this host), the kernel behind the device.
+    let expected = [Topology::ROUTER_V6, Topology::ROUTER_V6, through(Topology::ROUTER_V4)];
+    assert_eq!(hops, expected.map(|from| (IpAddr::V6(from), 3, 0)));
+
+    let hops = walk(&lab.server, SERVER.into(), address.into());
+    // The router speaks from the first address of the first pool.
+    let expected = [Topology::ROUTER_V4, Ipv4Addr::new(203, 0, 113, 1), address];
+    assert_eq!(hops, expected.map(|from| (IpAddr::V4(from), 11, 0)));
 }

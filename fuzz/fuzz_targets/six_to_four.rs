@@ -1,10 +1,12 @@
 //! Translates what the fuzzer makes up, one way.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{Corpus, fuzz_target};
 use protomask_fuzz::harness::{Way, run};
-use protomask_fuzz::statistics;
+use protomask_fuzz::statistics::{count, is_kept};
 
-fuzz_target!(|data: &[u8]| {
-    statistics::count("six_to_four", run(data, Way::SixToFour));
+fuzz_target!(|data: &[u8]| -> Corpus {
+    let outcome = run(data, Way::SixToFour);
+    count("six_to_four", outcome);
+    if is_kept(outcome) { Corpus::Keep } else { Corpus::Reject }
 });

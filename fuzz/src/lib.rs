@@ -1,4 +1,5 @@
-//! What the fuzz targets of `interproto` share: the harness, which the replay of the corpus uses too, and the statistics.
+//! What the fuzz targets of `interproto` share: the harness, which the replay of the corpus uses too, and the
+//! statistics.
 
 pub mod harness;
 pub mod statistics;

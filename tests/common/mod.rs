@@ -11,6 +11,7 @@
 )]
 
 pub(crate) mod files;
+pub(crate) mod kernel;
 pub(crate) mod lab;
 pub(crate) mod log;
 pub(crate) mod metrics;

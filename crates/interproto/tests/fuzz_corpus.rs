@@ -1,4 +1,4 @@
-//! Replays what the fuzzer has found worth keeping (`fuzz/corpus`): the laws hold for all of it, a good part of it is translated, and
+//! Replays what the fuzzer has found worth keeping (`fuzz/corpus`): the laws hold for all of it, more than half of it is translated, and
 //! every reason for a drop is reached.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests fail the test that calls them")]
 
@@ -35,7 +35,7 @@ fn the_corpus_of_the_fuzzer_keeps_all_laws_and_reaches_every_verdict_and_reason(
     let four = replay("four_to_six", Way::FourToSix);
     for outcomes in [&six, &four] {
         let forwarded = outcomes.iter().filter(|outcome| **outcome == Outcome::Forward).count();
-        assert!(forwarded * 4 > outcomes.len(), "only {forwarded} of {} are translated", outcomes.len());
+        assert!(forwarded * 2 > outcomes.len(), "only {forwarded} of {} are translated", outcomes.len());
     }
     let mut verdicts = BTreeMap::new();
     let all: Vec<_> = six.into_iter().chain(four).collect();
@@ -48,9 +48,6 @@ fn the_corpus_of_the_fuzzer_keeps_all_laws_and_reaches_every_verdict_and_reason(
         "{verdicts:?}"
     );
     for reason in DropReason::ALL {
-        // The harness leaves headroom always; `no_range_makes_a_panic` does not.
-        let is_expected = *reason != DropReason::NoHeadroom;
-        let is_reached = all.iter().any(|outcome| outcome.reason() == Some(*reason));
-        assert_eq!(is_reached, is_expected, "{reason}");
+        assert!(all.iter().any(|outcome| outcome.reason() == Some(*reason)), "{reason} is not reached");
     }
 }

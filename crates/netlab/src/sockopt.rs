@@ -49,10 +49,20 @@ pub fn path_mtu(socket: &impl AsRawFd, v6: bool) -> io::Result<u32> {
 /// Whether both ends of a TCP connection have agreed on ECN (`TCPI_OPT_ECN` of `TCP_INFO`, RFC 3168 §6.1.1).
 pub fn ecn_is_agreed(stream: &std::net::TcpStream) -> io::Result<bool> {
     const ECN: u8 = 8;
+    Ok(tcp_options(stream)? & ECN != 0)
+}
+
+/// Whether a TCP connection has got a packet of an ECN-capable transport (`TCPI_OPT_ECN_SEEN`, RFC 3168 §5).
+pub fn ecn_is_seen(stream: &std::net::TcpStream) -> io::Result<bool> {
+    const ECN_SEEN: u8 = 16;
+    Ok(tcp_options(stream)? & ECN_SEEN != 0)
+}
+
+fn tcp_options(stream: &std::net::TcpStream) -> io::Result<u8> {
     // SAFETY: `tcp_info` is made of integers, for which zeros are values.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     get(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
-    Ok(info.tcpi_options & ECN != 0)
+    Ok(info.tcpi_options)
 }
 
 /// Reads an option of the type that the option has, or a part of it.

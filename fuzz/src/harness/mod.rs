@@ -1,14 +1,17 @@
 //! From the fuzzer's bytes to a packet, through the translation, and to what must hold of whatever comes out.
 //!
-//! Most inputs become a packet of sound structure with right lengths and checksums, so that they get past the door; some are damaged
-//! afterwards, and some are taken as a packet byte by byte. The laws are checked with code of this file alone.
+//! Most inputs become a packet of sound structure with right lengths and checksums, so that they get past the door;
+//! some are damaged afterwards, and some are taken as a packet byte by byte. The laws compare with `model`, a
+//! translation that shares no code with the crate.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use arbitrary::{Result, Unstructured};
 use interproto::{
-    DropReason, EmbeddedRewrite, HEADROOM, Icmpv4Error, Icmpv6Error, Ipv4Packet, Ipv6Packet, Packets, Params,
-    PortRewrite, Rewrite, TrafficClass, Verdict, VirtioNetHdr, ZeroChecksum,
+    DropReason, EmbeddedRewrite, FragmentPart, HEADROOM, Icmpv4Error, Icmpv6Error, Ipv4Packet, Ipv6Packet,
+    Packets, Params, PortRewrite, Ports, Protocol, Rewrite, TrafficClass, Tuple, Verdict, VirtioNetHdr,
+    ZeroChecksum,
 };
 
 /// Which way a packet goes.
@@ -46,11 +49,6 @@ impl Outcome {
         }
     }
 
-    /// A word for statistics.
-    pub fn word(self) -> &'static str {
-        self.reason().map_or("forward", DropReason::as_str)
-    }
-
     /// The verdict alone.
     pub fn verdict(self) -> &'static str {
         match self {
@@ -81,10 +79,29 @@ const UDP_LITE: u8 = 136;
 
 /// Makes up a packet, translates it, and panics if a law is broken.
 pub fn run(data: &[u8], way: Way) -> Outcome {
+    laws::check(&made(data, way), way)
+}
+
+/// What an input becomes, for a person who looks at a finding.
+pub fn show(data: &[u8], way: Way) -> String {
+    let case = made(data, way);
+    let packet = format!("{:02x?}", case.packet).replace(", ", "");
+    format!("packet: {packet}\n{:#?}", Case { packet: Vec::new(), ..case })
+}
+
+fn made(data: &[u8], way: Way) -> Case {
     let mut u = Unstructured::new(data);
+    // Half of all inputs become sound packets, whatever the fuzzer prefers: the translation is to be fuzzed as much
+    // as its door. A hash decides, which no mutation can steer.
+    let sound = hash(data) >> 63 == 0;
     // The bytes may end anywhere: what is missing is zero.
-    let case = case(&mut u, way).unwrap_or_default();
-    laws::check(&case, way)
+    case(&mut u, way, sound).unwrap_or_default()
+}
+
+/// FNV-1a.
+fn hash(data: &[u8]) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    data.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 /// How a packet is shown to the door.
@@ -106,6 +123,12 @@ struct Case {
     unrelated: bool,
     params: Params,
     identification: u16,
+    /// Nothing is wrong with it: it must be forwarded.
+    sound: bool,
+    /// Where the packet is said to lie, if that is wrong.
+    misplaced: Option<Range<usize>>,
+    /// Which error is asked for beside the one that the table names.
+    error: u8,
 }
 
 /// True about once in `of`; false when the bytes have ended.
@@ -113,31 +136,51 @@ fn once(u: &mut Unstructured<'_>, of: u8) -> Result<bool> {
     Ok(u.arbitrary::<u8>()? >= 255 - 255 / of)
 }
 
-fn case(u: &mut Unstructured<'_>, way: Way) -> Result<Case> {
-    let mut case = Case { identification: u.arbitrary()?, ..Case::default() };
+fn case(u: &mut Unstructured<'_>, way: Way, sound: bool) -> Result<Case> {
+    let mut case = Case { identification: u.arbitrary()?, sound, ..Case::default() };
     if once(u, 8)? {
         case.ports = Some(ports(u)?);
         case.inner_ports = Some(ports(u)?);
-        case.unrelated = once(u, 32)?;
+        case.unrelated = once(u, 32)? && !sound;
     }
     if once(u, 8)? {
         case.params = params(u)?;
     }
     let offload = once(u, 8)?;
     let reassembled = once(u, 16)?;
-    if once(u, 32)? {
+    let raw = once(u, 32)?;
+    let damaged = once(u, 8)?;
+    if raw && !sound {
         case.packet = u.bytes(u.len())?.to_vec();
         return Ok(case);
     }
-    let (packet, protocol) = packets::packet(u, way == Way::SixToFour, 0)?;
-    case.packet = packet;
+    case.error = u.arbitrary()?;
+    let mut maker = packets::Maker { u, sound, is_put_together: reassembled && !offload };
+    let made = maker.packet(way == Way::SixToFour, 0)?;
+    case.packet = made.packet;
     if offload {
-        case.door = Door::Offloaded(packets::offload(u, &mut case.packet, protocol)?);
+        case.door =
+            Door::Offloaded(maker.offload(&mut case.packet, made.headers, made.protocol, made.fragmented)?);
     } else if reassembled {
         case.door = Door::Reassembled;
     }
-    if once(u, 8)? {
+    if sound {
+        // All links are long enough, and a checksum that is missing is computed.
+        let length = case.packet.len() + 48;
+        case.params.ipv6_mtu = case.params.ipv6_mtu.max(if made.dont_fragment { length as u32 } else { 0 });
+        case.params.ipv4_mtu = case.params.ipv4_mtu.max(length as u16);
+        case.params.udp_zero_checksum = ZeroChecksum::Compute;
+    } else if damaged {
         packets::damage(u, &mut case.packet)?;
+    }
+    if once(u, 64)? && !sound {
+        let (start, end) = (HEADROOM, HEADROOM + case.packet.len());
+        case.misplaced = Some(match u.int_in_range(0..=3)? {
+            0 => u.int_in_range(0..=HEADROOM - 1)?..end,
+            1 => start..usize::MAX,
+            2 => end + 1..end,
+            _ => start..end + laws::BEHIND + 1,
+        });
     }
     Ok(case)
 }
@@ -150,11 +193,21 @@ fn ports(u: &mut Unstructured<'_>) -> Result<PortRewrite> {
     })
 }
 
+/// Link lengths, many of which decide about packets of the lengths that `Maker::payload` aims at.
+fn mtu(u: &mut Unstructured<'_>) -> Result<u16> {
+    Ok(match u.int_in_range(0..=3)? {
+        0 => u.int_in_range(0..=2000)?,
+        1 => u.int_in_range(1270..=1310)?,
+        2 => u.int_in_range(1480..=1510)?,
+        _ => u.arbitrary()?,
+    })
+}
+
 fn params(u: &mut Unstructured<'_>) -> Result<Params> {
     Ok(Params {
-        lowest_ipv6_mtu: u.arbitrary()?,
-        ipv6_mtu: if u.arbitrary()? { u.int_in_range(0..=2000)? } else { Params::DEFAULT.ipv6_mtu },
-        ipv4_mtu: if u.arbitrary()? { u.int_in_range(0..=2000)? } else { Params::DEFAULT.ipv4_mtu },
+        lowest_ipv6_mtu: mtu(u)?,
+        ipv6_mtu: if u.arbitrary()? { u32::from(mtu(u)?) } else { Params::DEFAULT.ipv6_mtu },
+        ipv4_mtu: if u.arbitrary()? { mtu(u)? } else { Params::DEFAULT.ipv4_mtu },
         traffic_class: match u.int_in_range(0..=2)? {
             0 => TrafficClass::Copy,
             1 => TrafficClass::Zero,
@@ -176,12 +229,28 @@ mod sums {
         !((sum % 0xffff) as u16)
     }
 
+    /// The sum with its carries added: zero only if all is zero.
+    pub(super) fn folded(mut sum: u64) -> u16 {
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        sum as u16
+    }
+
     /// The pseudo-header of a packet with this many bytes behind its IP headers.
     pub(super) fn pseudo(packet: &[u8], protocol: u8, length: usize) -> u64 {
         let addresses = if packet[0] >> 4 == 4 { &packet[12..20] } else { &packet[8..40] };
         of(addresses) + u64::from(protocol) + length as u64
     }
+
+    /// The same of these addresses.
+    pub(super) fn pseudo_of(source: &[u8], destination: &[u8], protocol: u8, length: usize) -> u64 {
+        of(source) + of(destination) + u64::from(protocol) + length as u64
+    }
 }
 
+mod checksums;
 mod laws;
+mod model;
 mod packets;
+mod sides;
