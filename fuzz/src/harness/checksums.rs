@@ -203,6 +203,8 @@ fn back(packet: &[u8], six_before: bool, said: &VirtioNetHdr) {
             if !six_before => {}
         // A partial sum may be zero.
         Err(DropReason::UdpZeroChecksumV6) if said.flags & 1 != 0 => {}
+        // IGMP, which an IPv6 host may send under its number.
+        Err(DropReason::IcmpNotTranslatable | DropReason::EmbeddedNotTranslatable) if six_before => {}
         other => panic!("it cannot go back: {other:?}"),
     }
 }

@@ -68,6 +68,7 @@ const OWN6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x64);
 const OWN4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 64);
 
 const ICMPV4: u8 = 1;
+const IGMP: u8 = 2;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const DCCP: u8 = 33;

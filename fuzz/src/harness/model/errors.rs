@@ -34,6 +34,7 @@ pub(super) fn translate(
         DropReason::EmbeddedNotTranslatable
         | DropReason::ForbiddenProtocol
         | DropReason::FragmentedIcmp
+        | DropReason::IcmpNotTranslatable
         | DropReason::ExtensionAfterFragment => DropReason::EmbeddedNotTranslatable,
         _ => DropReason::EmbeddedMalformed,
     }));

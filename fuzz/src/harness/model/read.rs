@@ -1,6 +1,8 @@
 //! Reading a packet, and all that is wrong with it.
 
-use super::super::{DCCP, DropReason, FRAGMENT, ICMPV4, ICMPV6, OPTIONS, ROUTING, TCP, UDP, UDP_LITE, sums};
+use super::super::{
+    DCCP, DropReason, FRAGMENT, ICMPV4, ICMPV6, IGMP, OPTIONS, ROUTING, TCP, UDP, UDP_LITE, sums,
+};
 use super::read6::{icmp, ports, read6};
 use super::word;
 
@@ -70,6 +72,8 @@ pub(crate) fn read(packet: &[u8], six: bool, quote: bool, wrong: &mut Vec<DropRe
     let forbidden: &[u8] = if six { &[ICMPV4] } else { &[0, ROUTING, FRAGMENT, ICMPV6, OPTIONS] };
     if forbidden.contains(&ip.protocol) {
         wrong.push(DropReason::ForbiddenProtocol);
+    } else if !six && ip.protocol == IGMP {
+        wrong.push(DropReason::IcmpNotTranslatable);
     } else if ip.is_icmp() {
         icmp(&ip, quote, wrong);
     } else if ip.has_ports() {
