@@ -42,16 +42,12 @@ impl<'a> Ipv4Packet<'a> {
     #[inline]
     pub fn check(storage: &'a mut [u8], packet: Range<usize>) -> Result<Self, DropReason> {
         in_place(storage, &packet)?;
-        match plain::parse_v4(storage, &packet) {
-            Some(packet) => {
-                Ok(Self { storage, packet, embedded: None, offload: Offload::NONE, is_plain: true })
-            }
-            None => {
-                // Field by field: what is written to memory as a whole stays there for the short way too.
-                let Self { storage, packet, embedded, offload, .. } = Self::check_any(storage, packet)?;
-                Ok(Self { storage, packet, embedded, offload, is_plain: false })
-            }
+        if let Some(packet) = plain::parse_v4(storage, &packet) {
+            return Ok(Self { storage, packet, embedded: None, offload: Offload::NONE, is_plain: true });
         }
+        // Field by field: what is written to memory as a whole stays there for the short way too.
+        let Self { storage, packet, embedded, offload, .. } = Self::check_any(storage, packet)?;
+        Ok(Self { storage, packet, embedded, offload, is_plain: false })
     }
 
     /// The general way.

@@ -1,8 +1,8 @@
 //! Makes packets up: sound ones, and then perhaps damage.
 
 use super::{
-    DCCP, FRAGMENT, HOST4, HOST6, ICMPV4, ICMPV6, OPTIONS, PEER4, PEER6, ROUTING, Result, TCP, UDP, UDP_LITE,
-    Unstructured, VirtioNetHdr, once, sums,
+    DCCP, FRAGMENT, HOST4, HOST6, ICMPV4, ICMPV6, IGMP, OPTIONS, PEER4, PEER6, ROUTING, Result, TCP, UDP,
+    UDP_LITE, Unstructured, VirtioNetHdr, once, sums,
 };
 
 /// Makes packets out of the fuzzer's bytes.
@@ -166,10 +166,11 @@ impl Maker<'_, '_> {
             30 => *self.u.choose(&[50, 51, 47, 132, 41])?,
             _ => self.u.arbitrary()?,
         };
+        let is_igmp = !six && protocol == IGMP;
         let is_refused =
             matches!(protocol, 0 | ICMPV4 | ROUTING | FRAGMENT | ICMPV6 | OPTIONS) && protocol != icmp;
         let is_extension = six && fragment && matches!(protocol, 51 | 135 | 139 | 140);
-        Ok(if self.sound && (is_refused || is_extension) { 47 } else { protocol })
+        Ok(if self.sound && (is_refused || is_igmp || is_extension) { 47 } else { protocol })
     }
 
     fn payload(&mut self, packet: &mut Vec<u8>) -> Result<()> {
