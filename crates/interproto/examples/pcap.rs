@@ -154,7 +154,7 @@ fn explain(error: &PcapReadError) -> String {
             "truncated, the file ends inside it".to_owned()
         }
         PcapReadError::Io(error) => error.to_string(),
-        other => other.to_string(),
+        error @ PcapReadError::Validation(_) => error.to_string(),
     }
 }
 
