@@ -36,11 +36,11 @@ struct Field {
 }
 
 impl Field {
-    fn free(name: &'static str, value: impl ToString) -> Self {
+    fn free(name: &'static str, value: &impl ToString) -> Self {
         Self { name, value: value.to_string(), must_agree: false }
     }
 
-    fn fixed(name: &'static str, value: impl ToString) -> Self {
+    fn fixed(name: &'static str, value: &impl ToString) -> Self {
         Self { name, value: value.to_string(), must_agree: true }
     }
 }
@@ -51,14 +51,14 @@ fn fields_v4(packet: &[u8]) -> Result<(Vec<Field>, &[u8])> {
     let header = slice.to_header();
     ensure!(header.header_checksum == header.calc_header_checksum(), "a wrong header checksum");
     let fields = vec![
-        Field::fixed("total length", header.total_len),
-        Field::fixed("protocol", header.protocol.0),
-        Field::fixed("source", slice.source_addr()),
-        Field::fixed("destination", slice.destination_addr()),
-        Field::free("DSCP", header.dscp.value()),
-        Field::free("identification", header.identification),
-        Field::free("DF", u8::from(header.dont_fragment)),
-        Field::free("TTL", header.time_to_live),
+        Field::fixed("total length", &header.total_len),
+        Field::fixed("protocol", &header.protocol.0),
+        Field::fixed("source", &slice.source_addr()),
+        Field::fixed("destination", &slice.destination_addr()),
+        Field::free("DSCP", &header.dscp.value()),
+        Field::free("identification", &header.identification),
+        Field::free("DF", &u8::from(header.dont_fragment)),
+        Field::free("TTL", &header.time_to_live),
     ];
     Ok((fields, &packet[slice.slice().len()..]))
 }
@@ -67,13 +67,13 @@ fn fields_v6(packet: &[u8]) -> Result<(Vec<Field>, &[u8])> {
     let slice = Ipv6HeaderSlice::from_slice(packet)?;
     let header = slice.to_header();
     let fields = vec![
-        Field::fixed("payload length", header.payload_length),
-        Field::fixed("next header", header.next_header.0),
-        Field::fixed("source", slice.source_addr()),
-        Field::fixed("destination", slice.destination_addr()),
-        Field::free("traffic class", header.traffic_class),
-        Field::free("flow label", header.flow_label.value()),
-        Field::free("hop limit", header.hop_limit),
+        Field::fixed("payload length", &header.payload_length),
+        Field::fixed("next header", &header.next_header.0),
+        Field::fixed("source", &slice.source_addr()),
+        Field::fixed("destination", &slice.destination_addr()),
+        Field::free("traffic class", &header.traffic_class),
+        Field::free("flow label", &header.flow_label.value()),
+        Field::free("hop limit", &header.hop_limit),
     ];
     Ok((fields, &packet[slice.slice().len()..]))
 }

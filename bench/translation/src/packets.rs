@@ -71,7 +71,7 @@ impl Case {
     /// The packet, with correct checksums. The IPv4 one has DF set: without it, long ones would leave as fragments.
     pub(crate) fn packet(self) -> Result<Vec<u8>> {
         let length = self.size.checked_sub(self.headers()).context("a packet shorter than its headers")?;
-        let payload: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+        let payload: Vec<u8> = (0..=250).cycle().take(length).collect();
         let (ip, source, destination) = match self.direction {
             Direction::SixToFour => {
                 let header = Ipv6Header {

@@ -171,6 +171,11 @@ fn case(u: &mut Unstructured<'_>, way: Way, sound: bool) -> Result<Case> {
         case.params.ipv6_mtu = case.params.ipv6_mtu.max(if made.dont_fragment { length as u32 } else { 0 });
         case.params.ipv4_mtu = case.params.ipv4_mtu.max(length as u16);
         case.params.udp_zero_checksum = ZeroChecksum::Compute;
+    } else if once(u, 16)? {
+        // Links that carry this packet just so, or just not.
+        let (length, off) = (case.packet.len(), u.int_in_range(0..=2_usize)?);
+        case.params.ipv4_mtu = (length + off).saturating_sub(21) as u16;
+        case.params.ipv6_mtu = (length + off + 19) as u32;
     } else if damaged {
         packets::damage(u, &mut case.packet)?;
     }

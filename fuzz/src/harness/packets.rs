@@ -276,7 +276,7 @@ impl Maker<'_, '_> {
 
     /// The four bytes behind an error's checksum. Pointers are small, and MTUs lie around those of real links.
     fn rest(&mut self, six: bool, kind: u8) -> Result<u32> {
-        let wild = self.wild(4)?;
+        let wild = self.wild(2)?;
         let rest: u32 = match self.u.int_in_range(0..=3)? {
             0 => self.u.int_in_range(0..=44_u32)? << if six { 0 } else { 24 },
             1 => self.u.int_in_range(0..=1600)?,
