@@ -12,8 +12,8 @@ use crate::bytes::{array_ref, u8_at, u16_at, u32_at};
 use crate::headers::{Fragment, IPV6};
 use crate::icmp::v6;
 
-/// RFC 8200 §4.1 recommends an order of at most seven headers.
-const MOST_EXTENSION_HEADERS: usize = 8;
+/// RFC 8200 §4.1 recommends an order of at most seven headers; one step more finds what they carry.
+const MOST_STEPS: usize = 8;
 
 /// The longest payload that fragments may make up together (RFC 8200 §4.5), in bytes.
 const LONGEST_PAYLOAD: usize = 65_535;
@@ -98,7 +98,7 @@ fn extensions(
     what: What,
 ) -> Result<Extensions, DropReason> {
     let mut refusal = None;
-    for _ in 0..MOST_EXTENSION_HEADERS {
+    for _ in 0..MOST_STEPS {
         match next_header {
             HOP_BY_HOP | DESTINATION_OPTIONS | ROUTING => {
                 let length = u8_at(bytes, at + 1).ok_or(DropReason::Truncated)?;
@@ -142,7 +142,7 @@ fn extensions(
 /// Where the Segments Left field of the first routing header with segments left lies, counted from the IPv6 header.
 pub(crate) fn segments_left_at(packet: &[u8]) -> Option<usize> {
     let (mut at, mut next_header) = (IPV6, u8_at(packet, 6)?);
-    for _ in 0..MOST_EXTENSION_HEADERS {
+    for _ in 0..MOST_STEPS {
         match next_header {
             ROUTING if u8_at(packet, at + 3)? > 0 => return Some(at + 3),
             HOP_BY_HOP | DESTINATION_OPTIONS | ROUTING => {
@@ -158,7 +158,7 @@ pub(crate) fn segments_left_at(packet: &[u8]) -> Option<usize> {
 /// Where the fragment header lies, counted from the IPv6 header.
 pub(crate) fn fragment_header_at(packet: &[u8]) -> Option<usize> {
     let (mut at, mut next_header) = (IPV6, u8_at(packet, 6)?);
-    for _ in 0..MOST_EXTENSION_HEADERS {
+    for _ in 0..MOST_STEPS {
         match next_header {
             FRAGMENT_HEADER => return Some(at),
             HOP_BY_HOP | DESTINATION_OPTIONS | ROUTING => {
