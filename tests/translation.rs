@@ -573,3 +573,54 @@ fn a_traceroute_with_tcp_shows_three_hops_and_the_host_both_ways() {
     let expected = [Topology::ROUTER_V4, Ipv4Addr::new(203, 0, 113, 1), address];
     assert_eq!(hops, expected.map(|from| (IpAddr::V4(from), 11, 0)));
 }
+
+/// What an operator may choose: the DSCP, UDP without a checksum, and what stands for IPv6 routers (RFC 6791).
+#[test]
+fn the_operators_choices_are_seen_on_the_wire_and_in_the_log() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let file = lab.file(
+        "protomask.toml",
+        "translation_prefix = \"64:ff9b:1::/96\"\n\
+         icmp_router_pool = \"192.0.2.0/28\"\n\
+         [translation]\n\
+         traffic_class = \"dscp:46\"\n\
+         udp_zero_checksum = \"drop\"\n\
+         [[pool]]\n\
+         prefix = \"203.0.113.0/24\"\n",
+    );
+    let mut router = Router::start(&lab, &["--config", &file]);
+    let echo = Server::udp_echo(&lab.server, (SERVER, 7)).unwrap();
+    let at_server = Sniffer::new(&lab.server);
+    udp_exchange(lab.client(), None, (through(SERVER), 7).into(), b"hello", PATIENCE).unwrap();
+    let IpAddr::V4(address) = echo.peers()[0].ip() else { panic!("the server is IPv4-only") };
+    let seen = at_server.wait_for("the datagram from IPv6", |packet| {
+        packet[0] == 0x45 && packet[9] == 17 && packet[12..16] == address.octets()
+    });
+    assert_eq!(seen[1], 46 << 2, "the operator's DSCP");
+
+    // A datagram without a checksum is answered, and told with its addresses and ports (RFC 7915 §4.5).
+    let mut datagram = train_v4(address, 7, 100, 1200).fragments.remove(0);
+    datagram[26..28].fill(0);
+    let injector = Injector::new(&lab.server);
+    injector.send(&datagram);
+    let msg = "dropped a UDP datagram without a checksum, which IPv6 does not carry";
+    let record = router.wait_for_log(msg, |record| record.field("reason") == "udp_zero_checksum");
+    assert_eq!(record.field("source"), SERVER.to_string());
+    assert_eq!(record.field("source_port"), SERVER_PORT.to_string());
+    assert_eq!(record.field("destination"), address.to_string());
+    assert_eq!(record.field("destination_port"), CLIENT_PORT.to_string());
+    router.wait_for_dropped("udp_zero_checksum", 1);
+    at_server.wait_for("administratively prohibited", |packet| {
+        packet[0] == 0x45 && packet[9] == 1 && packet[20..22] == [3, 13]
+    });
+
+    // The kernel behind the device is an IPv6 router without an IPv4 address.
+    let (server, sniffer) = (socket(&lab.server, (SERVER, SERVER_PORT)), Sniffer::new(&lab.server));
+    let (from, kind, code) = udp_probe(&server, &sniffer, address.into(), 3);
+    let pool = protomask::datapath::RouterPool::new("192.0.2.0/28".parse().unwrap());
+    assert_eq!((from, kind, code), (pool.stand_in(Topology::ROUTER_V6).into(), 11, 0));
+    router.end();
+}
