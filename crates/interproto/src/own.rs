@@ -11,7 +11,7 @@ pub enum Icmpv6Error {
         /// RFC 4443 §3.1: 1 prohibited, 3 address unreachable, and so on.
         code: u8,
     },
-    /// Packet Too Big. Its MTU is what fits the link on the IPv4 side: [`crate::Params::ipv4_mtu`] and 20 bytes more.
+    /// Packet Too Big. Its MTU is what fits the link on the IPv4 side: [`Params::ipv4_mtu`](field@crate::Params::ipv4_mtu) and 20 bytes more.
     PacketTooBig,
     /// Time Exceeded: the hop limit ran out.
     TimeExceeded,
@@ -30,7 +30,7 @@ pub enum Icmpv4Error {
         code: u8,
     },
     /// Destination Unreachable, fragmentation needed (RFC 1191 §4). Its MTU is what fits the link on the IPv6 side:
-    /// [`crate::Params::ipv6_mtu`] less 20 bytes.
+    /// [`Params::ipv6_mtu`](field@crate::Params::ipv6_mtu) less 20 bytes.
     FragmentationNeeded,
     /// Time Exceeded: the time to live ran out.
     TimeExceeded,
