@@ -13,7 +13,7 @@ const CARGO_DENY: &str = "0.20.2";
 const KUBERNETES_VALIDATE: &str = "1.37.0";
 
 /// Where the conformance cases and their generator are.
-const CONFORMANCE: &str = "crates/interproto/tests/conformance";
+pub(crate) const CONFORMANCE: &str = "crates/interproto/tests/conformance";
 
 /// What every injected fault says, and nothing else in the binary does.
 const FAULT_MARK: &str = "injected fault";

@@ -1,5 +1,6 @@
 //! What is in `deploy/`, tried with the tools that will use it, and translated packets seen by somebody else's eyes.
 
+mod capture;
 mod container;
 mod manifests;
 mod metrics;
