@@ -34,7 +34,7 @@ enum Verb {
     Fmt,
     /// Check dependencies: duplicate versions, licences, sources
     Deny,
-    /// Check that every test named in the RFC ledger exists
+    /// Check that every test named in the RFC ledger exists, and that what is kept of RFC 7915 has one
     Ledger,
     /// Lint everything, tests and all features included; a warning is an error
     Clippy,
