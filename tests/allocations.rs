@@ -25,7 +25,7 @@ fn packets(metrics: &Metrics) -> u64 {
 
 /// Sends so many datagrams to the echo server and takes the answers, a few at a time so that no buffer overflows.
 fn exchange(client: &Namespace, flows: usize, datagrams: usize) {
-    const WINDOW: usize = 20;
+    const WINDOW: usize = 10;
     let sockets: Vec<UdpSocket> = (0..flows)
         .map(|_| client.run(|| UdpSocket::bind((Topology::CLIENT_V6, 0)).unwrap()))
         .inspect(|socket| socket.set_read_timeout(Some(PATIENCE)).unwrap())
