@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{BufReader, BufWriter};
+use std::io::{BufReader, BufWriter, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
@@ -19,8 +19,11 @@ use interproto::{
     EmbeddedRewrite, HEADROOM, Ipv4Packet, Ipv6Packet, Packets, Params, PortRewrite, Rewrite, Tuple, Verdict,
 };
 use pcap_file::DataLink;
-use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
+use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReadError, PcapReader, PcapWriter};
 use rfc6052::Prefix;
+
+/// More bytes than any record of IP packets has.
+const LONGEST_RECORD: u32 = 262_144;
 
 /// Translates the packets of a capture between IPv6 and IPv4.
 #[derive(Parser)]
@@ -133,6 +136,16 @@ fn ip_packet(link: DataLink, record: &[u8]) -> Option<&[u8]> {
     matches!(record.get(at..at + 2)?, [0x08, 0x00] | [0x86, 0xdd]).then(|| record.get(at + 2..))?
 }
 
+fn explain(error: &PcapReadError) -> String {
+    match error {
+        PcapReadError::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            "truncated, the file ends inside it".to_owned()
+        }
+        PcapReadError::Io(error) => error.to_string(),
+        error @ PcapReadError::Validation(_) => error.to_string(),
+    }
+}
+
 fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     let named = |path: &PathBuf| path.display().to_string();
@@ -148,15 +161,19 @@ fn main() -> Result<(), Failure> {
     }
     let output =
         File::create(&arguments.output).map_err(|error| format!("{}: {error}", named(&arguments.output)))?;
-    let header = PcapHeader { datalink: DataLink::RAW, ..reader.header() };
+    // The translation of a packet can be longer than the longest of the input.
+    let header = PcapHeader { datalink: DataLink::RAW, snaplen: LONGEST_RECORD, ..reader.header() };
     let mut writer = PcapWriter::with_header(BufWriter::new(output), header)?;
 
     let mut addresses = Addresses::new(&arguments);
     let mut outcomes = BTreeMap::new();
     let mut buffer = Vec::new();
+    let mut number = 0_u64;
     let (params, mut identification) = (Params::default(), 0_u16);
     while let Some(record) = reader.next_packet() {
-        let record = record.map_err(|error| format!("{}: {error}", named(&arguments.input)))?;
+        number += 1;
+        let record = record
+            .map_err(|error| format!("{}, record {number}: {}", named(&arguments.input), explain(&error)))?;
         let Some(packet) = ip_packet(link, record.data()) else {
             *outcomes.entry("no_ip").or_insert(0_u64) += 1;
             continue;
