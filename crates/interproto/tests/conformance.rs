@@ -1,8 +1,8 @@
 //! Runs the conformance cases: one folder each, with the packets that come in and those that an independent generator
 //! (`conformance/generate.py`, on scapy) says must come out.
 //!
-//! With `PROTOMASK_WRITE_CONFORMANCE=1` the generator writes the folders first, by the Python of `PROTOMASK_PYTHON` (`python3`
-//! without it), which needs `conformance/requirements.txt`.
+//! With `PROTOMASK_WRITE_CONFORMANCE=1` the generator writes the folders first, by the Python of `PROTOMASK_PYTHON`, or the
+//! one that `cargo xtask setup` has installed, or `python3`. It needs `conformance/requirements.txt`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -254,8 +254,12 @@ fn cases() -> Vec<(String, Case)> {
     static WRITTEN: Once = Once::new();
     WRITTEN.call_once(|| {
         if std::env::var_os("PROTOMASK_WRITE_CONFORMANCE").is_some() {
-            let python = std::env::var_os("PROTOMASK_PYTHON").unwrap_or_else(|| "python3".into());
-            let status = Command::new(python).arg(folder().join("generate.py")).status();
+            // What `cargo xtask setup` has installed, if it has.
+            let installed =
+                Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/python/bin/python");
+            let usual = if installed.is_file() { installed.into() } else { "python3".into() };
+            let python = std::env::var_os("PROTOMASK_PYTHON").unwrap_or(usual);
+            let status = Command::new(python).arg("-B").arg(folder().join("generate.py")).status();
             assert!(status.is_ok_and(|status| status.success()), "the generator failed");
         }
     });
