@@ -98,6 +98,13 @@ impl Summed for Ipv6Addr {
     }
 }
 
+/// A checksum as it is sent: where zero would say that there is none (UDP by RFC 768, UDP-Lite by RFC 3828 §3.1), zero is
+/// `0xffff`.
+#[inline(always)]
+pub(crate) const fn as_sent(checksum: u16, never_zero: bool) -> u16 {
+    if never_zero && checksum == 0 { 0xffff } else { checksum }
+}
+
 /// The addresses of a pseudo-header. Length and protocol are equal on both sides for everything but ICMP.
 #[inline(always)]
 pub(crate) fn addresses<A: Summed>(source: A, destination: A) -> Sum {

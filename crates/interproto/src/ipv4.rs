@@ -4,7 +4,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use core::ops::Range;
 
 use crate::bytes::{put, put_u16, u16_at};
-use crate::checksum::{Sum, addresses, pseudo_v6};
+use crate::checksum::{Sum, addresses, as_sent, pseudo_v6};
 use crate::headers::{FRAGMENT, Fragment, ICMP, IPV4, IPV6, Ipv4Header, Ipv6Header};
 use crate::icmp::quote::{Room, embedded_reason, extensions, quote_end, read_head};
 use crate::icmp::{Head, LONGEST_ICMPV4_ERROR, LONGEST_ICMPV6_ERROR, Quoted, v4, v6};
@@ -266,8 +266,7 @@ impl<'a> Ipv4Packet<'a> {
             let datagram = bytes.get(..length).unwrap_or_default();
             let sum =
                 pseudo_v6(rewrite_to.source, rewrite_to.destination, length, UDP).plus(Sum::of(datagram));
-            let checksum = sum.checksum();
-            put_u16(bytes, 6, if checksum == 0 { 0xffff } else { checksum });
+            put_u16(bytes, 6, as_sent(sum.checksum(), true));
         }
         Ok(())
     }
@@ -275,7 +274,7 @@ impl<'a> Ipv4Packet<'a> {
     /// Whether an RFC lets the sender be told about this packet (RFC 1812 §4.3.2.7): it is no error, no fragment behind the
     /// first, not to a multicast or broadcast address, and from an address that is a single host's.
     #[inline]
-    fn may_be_answered(&self) -> bool {
+    pub fn may_be_answered(&self) -> bool {
         let Parsed { source: sender, destination, .. } = self.packet;
         // 0.0.0.0/8, 127.0.0.0/8, and multicast, reserved and broadcast from 224.0.0.0 on.
         let nobody = matches!(sender.octets()[0], 0 | 127 | 224..);
@@ -397,7 +396,7 @@ fn finish_checksum(storage: &mut [u8], upper: Upper, header: &Ipv6Header<'_>, up
     let pseudo = pseudo_v6(*header.source, *header.destination, bytes.len(), header.next_header);
     let checksum = pseudo.plus(Sum::of(bytes)).checksum();
     let never_zero = matches!(upper, Upper::Ported { never_zero: true, .. });
-    put_u16(storage, upper_at + checksum_at, if never_zero && checksum == 0 { 0xffff } else { checksum });
+    put_u16(storage, upper_at + checksum_at, as_sent(checksum, never_zero));
 }
 
 /// Translates the packet inside an error, and puts an `ICMPv6` header in front of it. `icmp` is where its old one

@@ -242,7 +242,7 @@ impl<'a> Ipv6Packet<'a> {
     /// Whether an RFC lets the sender be told about this packet (RFC 4443 §2.4 (e)): it is no error, not to a multicast
     /// group, and from an address that is a single host's.
     #[inline]
-    fn may_be_answered(&self) -> bool {
+    pub fn may_be_answered(&self) -> bool {
         let Parsed { source: sender, destination, .. } = self.packet;
         let nobody = sender.is_unspecified() || sender.is_multicast() || sender.is_loopback();
         !self.packet.quiet && !nobody && !destination.is_multicast()

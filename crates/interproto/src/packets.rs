@@ -4,7 +4,7 @@ use core::net::Ipv6Addr;
 
 use crate::DropReason;
 use crate::bytes::{array_at, put, put_u16, u8_at, u16_at, u32_at};
-use crate::checksum::{Sum, pseudo_v6};
+use crate::checksum::{Sum, as_sent, pseudo_v6};
 use crate::headers::{FRAGMENT, Fragment, IPV6, Ipv6Header};
 use crate::offload::VirtioNetHdr;
 use crate::parse::{FRAGMENT_HEADER, TCP};
@@ -267,7 +267,7 @@ impl Segments {
         let destination = Ipv6Addr::from(array_at::<16>(ip_header, 24)?);
         let checksum =
             pseudo_v6(source, destination, length, self.protocol).plus(Sum::of(segment)).checksum();
-        put_u16(segment, checksum_at, if self.protocol != TCP && checksum == 0 { 0xffff } else { checksum });
+        put_u16(segment, checksum_at, as_sent(checksum, self.protocol != TCP));
         (self.transport_at, self.at) = (transport_at, end);
         Some((transport_at, end))
     }

@@ -2,7 +2,7 @@
 
 use crate::PortRewrite;
 use crate::bytes::{put_u16, u16_at};
-use crate::checksum::Sum;
+use crate::checksum::{Sum, as_sent};
 use crate::icmp::{v4, v6};
 use crate::parse::Upper;
 
@@ -100,7 +100,5 @@ fn update(bytes: &mut [u8], at: usize, change: Sum, never_zero: bool) {
     if never_zero && checksum == 0 {
         return;
     }
-    let updated = change.update(checksum);
-    // A UDP checksum of zero would say that there is none (RFC 768), and UDP-Lite has no other word for it (RFC 3828 §3.1).
-    put_u16(bytes, at, if never_zero && updated == 0 { 0xffff } else { updated });
+    put_u16(bytes, at, as_sent(change.update(checksum), never_zero));
 }

@@ -141,26 +141,21 @@ fn extensions(
 
 /// Where the Segments Left field of the first routing header with segments left lies, counted from the IPv6 header.
 pub(crate) fn segments_left_at(packet: &[u8]) -> Option<usize> {
-    let (mut at, mut next_header) = (IPV6, u8_at(packet, 6)?);
-    for _ in 0..MOST_STEPS {
-        match next_header {
-            ROUTING if u8_at(packet, at + 3)? > 0 => return Some(at + 3),
-            HOP_BY_HOP | DESTINATION_OPTIONS | ROUTING => {
-                next_header = u8_at(packet, at)?;
-                at += 8 + usize::from(u8_at(packet, at + 1)?) * 8;
-            }
-            _ => return None,
-        }
-    }
-    None
+    let has_left = |at| u8_at(packet, at + 3).is_some_and(|left| left > 0);
+    find(packet, |kind, at| kind == ROUTING && has_left(at)).map(|at| at + 3)
 }
 
 /// Where the fragment header lies, counted from the IPv6 header.
 pub(crate) fn fragment_header_at(packet: &[u8]) -> Option<usize> {
+    find(packet, |kind, _| kind == FRAGMENT_HEADER)
+}
+
+/// Where the first header behind the IPv6 header lies that is wanted, by its kind and its place.
+fn find(packet: &[u8], wanted: impl Fn(u8, usize) -> bool) -> Option<usize> {
     let (mut at, mut next_header) = (IPV6, u8_at(packet, 6)?);
     for _ in 0..MOST_STEPS {
         match next_header {
-            FRAGMENT_HEADER => return Some(at),
+            kind if wanted(kind, at) => return Some(at),
             HOP_BY_HOP | DESTINATION_OPTIONS | ROUTING => {
                 next_header = u8_at(packet, at)?;
                 at += 8 + usize::from(u8_at(packet, at + 1)?) * 8;

@@ -183,7 +183,7 @@ def pcap(packets):
 
 
 def main():
-    import cases_headers, cases_icmp, cases_bounds, cases_gaps, cases_gaps_icmp  # noqa: E401, F401: they fill CASES
+    import cases_headers, cases_icmp, cases_bounds, cases_more_headers, cases_more_icmp  # noqa: E401, F401: they fill CASES
 
     made = files()
     folder = HERE / "cases"

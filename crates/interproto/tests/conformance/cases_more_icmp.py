@@ -1,6 +1,6 @@
 """Cases beside the ordinary ones about ICMP errors: what is inside them, and extensions in each type that has them."""
 
-from cases_gaps import with_options
+from cases_more_headers import with_options
 from cases_icmp import ABOUT4, ABOUT6, BACK4, BACK6, error_in, error_out, padded, structure
 from generate import (
     DF, HOST4, HOST6, IDENTIFICATION, IP, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, PEER4, PEER6,
