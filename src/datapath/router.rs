@@ -308,20 +308,32 @@ impl Router<'_> {
 
     fn answer_v6(&mut self, about: Ipv6Packet<'_>, reason: DropReason, out: &mut (impl Output + ?Sized)) {
         let Some(kind) = reason.answer_v6() else { return };
-        let Some(answer) = about.error(kind, self.rules.icmp_source_v6, &self.rules.params) else { return };
+        if !about.may_be_answered() {
+            return;
+        }
+        // Before the error is made: a flood must not cost more than its count.
         if !self.limiters.v6.take(self.now) {
             self.counters.icmp_errors_limited.add(1);
-        } else if out.write(answer) {
+            return;
+        }
+        let answer = about.error(kind, self.rules.icmp_source_v6, &self.rules.params);
+        if answer.is_some_and(|answer| out.write(answer)) {
             self.counters.icmp_errors.add(1);
         }
     }
 
     fn answer_v4(&mut self, about: Ipv4Packet<'_>, reason: DropReason, out: &mut (impl Output + ?Sized)) {
         let Some(kind) = reason.answer_v4() else { return };
-        let Some(answer) = about.error(kind, self.rules.icmp_source_v4, &self.rules.params) else { return };
+        if !about.may_be_answered() {
+            return;
+        }
+        // Before the error is made: a flood must not cost more than its count.
         if !self.limiters.v4.take(self.now) {
             self.counters.icmp_errors_limited.add(1);
-        } else if out.write(answer) {
+            return;
+        }
+        let answer = about.error(kind, self.rules.icmp_source_v4, &self.rules.params);
+        if answer.is_some_and(|answer| out.write(answer)) {
             self.counters.icmp_errors.add(1);
         }
     }
