@@ -27,6 +27,15 @@ pub enum InvalidPool {
     /// Two networks share addresses: configure them without overlap.
     #[error("the pools {0} and {1} overlap")]
     Overlap(Ipv4Net, Ipv4Net),
+    /// A block size that is none.
+    #[error("a port block has a power of two of ports, from 16 to 4096, not {0}")]
+    BlockSize(u16),
+    /// The last port comes before the first.
+    #[error("ports {0} to {1} are no range")]
+    Ports(u16, u16),
+    /// Between the first and the last port no block has a port to give.
+    #[error("the ports of {0} hold no block of {1}: give it a wider range")]
+    NoBlock(Ipv4Net, u16),
 }
 
 /// Why a host gets no lease.
