@@ -45,6 +45,9 @@ struct Address {
     behind: u32,
 }
 
+/// Addresses that were made together.
+type Chunk = Box<[Option<Address>]>;
+
 /// All addresses of one network.
 ///
 /// A new host gets a block of the address that is being filled, until half of its blocks are taken: the rest is for the growth
@@ -58,7 +61,7 @@ pub(super) struct Addresses {
     usable_high: u16,
     usable_low: u16,
     reserved: std::collections::HashSet<u32>,
-    chunks: Box<[Option<Box<[Option<Address>]>>]>,
+    chunks: Box<[Option<Chunk>]>,
     /// Addresses below this one have been used or are reserved.
     next_fresh: u32,
     end: u32,
@@ -66,7 +69,7 @@ pub(super) struct Addresses {
     /// The first address of each level of free high blocks, the emptiest addresses last.
     levels: [u32; LEVELS],
     used: u64,
-    addresses: u64,
+    in_use: u64,
     high_water: u64,
 }
 
@@ -111,7 +114,7 @@ impl Addresses {
             filling: NONE,
             levels: [NONE; LEVELS],
             used: 0,
-            addresses: 0,
+            in_use: 0,
             high_water: 0,
         }
     }
@@ -273,7 +276,7 @@ impl Addresses {
             let count = if first_port < 1024 { &mut address.low } else { &mut address.high };
             *count = if used { *count - 1 } else { *count + 1 };
             let is_untouched = address.high + address.low == all;
-            self.addresses = self.addresses + u64::from(was_untouched) - u64::from(is_untouched);
+            self.in_use = self.in_use + u64::from(was_untouched) - u64::from(is_untouched);
         }
         self.used = if used { self.used + 1 } else { self.used - 1 };
         self.high_water = self.high_water.max(self.used);
@@ -299,7 +302,7 @@ impl Addresses {
             net: self.net,
             used: self.used,
             free: blocks.saturating_sub(self.used),
-            addresses: self.addresses,
+            addresses: self.in_use,
             high_water: self.high_water,
         }
     }

@@ -42,6 +42,8 @@ pub struct BlockPoolConfig {
     pub reserved_addresses: Vec<Ipv4Addr>,
     /// Single ports that static bindings have.
     pub reserved_endpoints: Vec<(Ipv4Addr, u16)>,
+    /// For tests and replays: a number that makes every choice repeatable.
+    pub seed: Option<u64>,
 }
 
 /// Why a host gets no block.
@@ -135,7 +137,12 @@ impl BlockPool {
         if let Some(net) = nets.iter().find(|net| net.blocks_per_address() == 0) {
             return Err(InvalidPool::NoBlock(net.net(), config.block_size));
         }
-        Ok(Self { config: config.clone(), nets, hasher: Hasher::random(), randoms: 0 })
+        Ok(Self {
+            config: config.clone(),
+            nets,
+            hasher: config.seed.map_or_else(Hasher::random, Hasher::seeded),
+            randoms: 0,
+        })
     }
 
     fn nets(config: &BlockPoolConfig) -> Vec<Addresses> {
@@ -198,22 +205,20 @@ impl BlockPool {
         let kind = Class::from(class);
         self.randoms += 1;
         let random = self.hasher.random_number(self.randoms);
-        let (net, address, first_port) = match standing.address {
-            Some(address) => self
-                .nets
+        let (net, address, first_port) = if let Some(address) = standing.address {
+            self.nets
                 .iter_mut()
                 .enumerate()
                 .find(|(_, net)| net.contains(address))
                 .and_then(|(n, net)| Some((n, address, net.take_of(address, kind, random)?)))
-                .ok_or(BlockRefusal::AddressExhausted(address))?,
-            None => {
-                let taken = self
-                    .nets
-                    .iter_mut()
-                    .enumerate()
-                    .find_map(|(n, net)| net.take(kind, random).map(|(a, p)| (n, a, p)));
-                taken.ok_or(BlockRefusal::PoolExhausted)?
-            }
+                .ok_or(BlockRefusal::AddressExhausted(address))?
+        } else {
+            let taken = self
+                .nets
+                .iter_mut()
+                .enumerate()
+                .find_map(|(n, net)| net.take(kind, random).map(|(a, p)| (n, a, p)));
+            taken.ok_or(BlockRefusal::PoolExhausted)?
         };
         let block = Block { address, first_port, size, reserved: self.reserved(net, address, first_port) };
         match nat.give_block(host, &block, now) {

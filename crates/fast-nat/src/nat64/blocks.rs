@@ -4,7 +4,9 @@ use std::sync::atomic::Ordering;
 
 use super::entries::{BlockData, in_use, turn};
 use super::held::Held;
-use super::*;
+use super::{
+    Block, BlockLease, BlockRef, GiveError, Ipv4Addr, Ipv6Addr, Nat64, PortClass, SHARDS, Timestamp, tick,
+};
 
 /// The longest block.
 const LONGEST: u16 = 4096;

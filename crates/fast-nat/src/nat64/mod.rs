@@ -120,7 +120,7 @@ impl Nat64 {
             .then(|| (Slab::new(config.max_sessions), Index::new(config.max_sessions)));
         Ok(Self {
             timers: TimerTicks::from(&config.timers),
-            hasher: Hasher::random(),
+            hasher: config.seed.map_or_else(Hasher::random, Hasher::seeded),
             shards: (0..SHARDS).map(shard).collect(),
             sessions: Slab::new(config.max_sessions),
             bindings: Slab::new(config.max_bindings),

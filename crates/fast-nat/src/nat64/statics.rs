@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::entries::{Bound, binding_key};
-use super::*;
+use super::{Inbound, Ipv4Addr, Nat64, Outbound, StaticBinding, StaticError, Timestamp, tick};
 
 impl Nat64 {
     /// Places a static binding. May be repeated. Its port must be reserved in whatever block it lies in.
