@@ -8,11 +8,13 @@
 //! `now` is a parameter everywhere; nothing here reads a clock, sleeps or does I/O.
 #![forbid(unsafe_code)]
 
+mod eam;
 mod lease;
 mod pool;
 mod table;
 mod timestamp;
 
+pub use eam::{Eam, EamTable, InvalidEam};
 pub use lease::{Lease, LeaseKind, is_eligible_host, subnet};
 pub use pool::{InvalidPool, LeasePool, PoolConfig, Refusal, Usage};
 pub use table::{Ended, InsertError, LeaseTable};
