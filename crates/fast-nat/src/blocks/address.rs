@@ -231,6 +231,10 @@ impl Addresses {
     /// Takes a block of this address.
     pub(super) fn take_of(&mut self, address: Ipv4Addr, class: Class, random: u64) -> Option<u16> {
         let place = self.place(address);
+        // It may have been reserved since it was first used.
+        if self.reserved.contains(&place) {
+            return None;
+        }
         self.take_at(place, class, random).map(|(_, port)| port)
     }
 

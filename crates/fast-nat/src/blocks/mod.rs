@@ -189,9 +189,7 @@ impl BlockPool {
             return Err(BlockRefusal::NotEligible(host));
         }
         match self.grant_of(nat, host, class, now, &may_use) {
-            Err(BlockRefusal::PoolExhausted | BlockRefusal::AddressExhausted(_))
-                if class == PortClass::Low =>
-            {
+            Err(_) if class == PortClass::Low => {
                 let granted = self.grant_of(nat, host, PortClass::High, now, &may_use);
                 nat.deny_low(host);
                 granted
