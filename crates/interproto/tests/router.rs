@@ -1,4 +1,5 @@
 //! What a stateful router asks of a packet beside its translation: its TCP flags, and the reply to an echo request of its own.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests fail the test that calls them")]
 
 use etherparse::{
     Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, NetSlice, PacketBuilder, SlicedPacket, TransportSlice,
