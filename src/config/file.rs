@@ -231,20 +231,28 @@ impl<'t> Reader<'t> {
         }
         if let Some((place, mut records)) = self.placed_section(top, "records") {
             partial.records = PartialRecords {
-                section: Some(Placed { value: (), place }),
+                section: None,
                 file: self.value(&mut records, "file"),
                 syslog: self.text_value(&mut records, "syslog"),
                 when_full: self.value(&mut records, "when_full"),
                 sessions: self.value(&mut records, "sessions"),
             };
+            // Without what was given and could not be read there is nothing to check.
+            let unread = (records.had("file") && partial.records.file.is_none())
+                || (records.had("syslog") && partial.records.syslog.is_none());
+            partial.records.section = (!unread).then_some(Placed { value: (), place });
             self.unknown(&records);
         }
         if let Some((place, mut deterministic)) = self.placed_section(top, "deterministic") {
             partial.deterministic = PartialDeterministic {
-                section: Some(Placed { value: (), place }),
+                section: None,
                 hosts: self.placed_list(&mut deterministic, "hosts", Self::read_text::<Ipv6Net>),
                 ports_per_subscriber: self.value(&mut deterministic, "ports_per_subscriber"),
             };
+            let PartialDeterministic { hosts, ports_per_subscriber, .. } = &partial.deterministic;
+            let unread = (deterministic.had("hosts") && hosts.is_none())
+                || (deterministic.had("ports_per_subscriber") && ports_per_subscriber.is_none());
+            partial.deterministic.section = (!unread).then_some(Placed { value: (), place });
             self.unknown(&deterministic);
         }
     }
@@ -324,8 +332,10 @@ impl<'t> Reader<'t> {
             self.problem(span, format!("{key}: a list is expected, like {key} = [\"...\", \"...\"]"));
             return None;
         };
-        let value = items.into_iter().filter_map(|item| read(self, key, item)).collect();
-        Some(Placed { value, place: self.place(&span) })
+        let is_empty = items.is_empty();
+        let value: Vec<_> = items.into_iter().filter_map(|item| read(self, key, item)).collect();
+        // Where nothing could be read, that has been said; it is not an empty list.
+        (is_empty || !value.is_empty()).then(|| Placed { value, place: self.place(&span) })
     }
 
     /// One text, or a list that is not empty.

@@ -4,9 +4,27 @@ use interproto::{TrafficClass, ZeroChecksum};
 
 use super::*;
 
+mod hosts;
+mod limits;
+mod pools;
+
+/// Each text has one problem, at this place and with these words.
+fn refused(cases: &[(&str, &str, &str)]) {
+    for (text, place, words) in cases {
+        let problems = parse(text).expect_err(text);
+        assert_eq!(problems.len(), 1, "{text}\n{problems:#?}");
+        let found = problems[0].starts_with(&format!("p.toml:{place}: ")) && problems[0].contains(words);
+        assert!(found, "{text}\n{place} {words} is not what is said: {}", problems[0]);
+    }
+}
+
 fn parse(text: &str) -> Result<Settings, Vec<String>> {
     let (partial, problems) = file::parse(Path::new("p.toml"), text);
-    partial.settle(problems).map_err(|problems| problems.to_string().lines().map(str::to_owned).collect())
+    // As the program does it: flags, of which there are none here, go before the file.
+    Partial::default()
+        .over(partial)
+        .settle(problems)
+        .map_err(|problems| problems.to_string().lines().map(str::to_owned).collect())
 }
 
 #[test]
@@ -198,7 +216,7 @@ fn every_key_is_read() {
         below_rfc: vec!["timers.icmp: 1s is less than the 1m of RFC 5508 REQ-2".into()],
         fragments: FragmentSettings { memory: 65_536 },
         records: Some(RecordSettings {
-            sink: RecordSink::Syslog(SyslogTarget::Tcp("[2001:db8::514]:601".parse().unwrap())),
+            sink: RecordSink::Syslog(SyslogTarget::Tcp("[2001:db8::514]:601".into())),
             when_full: WhenFull::GoOn,
             sessions: true,
         }),

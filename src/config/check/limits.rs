@@ -9,7 +9,7 @@ use super::super::partial::{
 };
 use super::super::{
     BlockFor, DeterministicSettings, Placed, PoolSettings, QuotaSettings, RecordSettings, RecordSink,
-    SessionSettings, Sharing, SyslogTarget, TimerSettings,
+    SessionSettings, Sharing, TimerSettings,
 };
 use super::{Check, hosts::overlap_v6, is_true, values};
 
@@ -58,7 +58,7 @@ impl Check<'_> {
             max_stored_syns: self.between(
                 given.max_stored_syns,
                 default.max_stored_syns,
-                (0, 1_000_000),
+                (0, 65_536),
                 "sessions.max_stored_syns",
             ),
             filtering: given.filtering.map_or(default.filtering, |placed| placed.value),
@@ -142,51 +142,63 @@ impl Check<'_> {
         let settings = TimerSettings {
             tcp_established: timers.timer(
                 "tcp_established",
-                tcp_established,
+                tcp_established.as_ref(),
                 default.tcp_established,
                 (second, day * 30),
                 Some((minute * 124, "RFC 5382 REQ-5")),
             ),
             tcp_transitory: timers.timer(
                 "tcp_transitory",
-                tcp_transitory,
+                tcp_transitory.as_ref(),
                 default.tcp_transitory,
                 (second, day),
                 Some((minute * 4, "RFC 5382 REQ-5")),
             ),
             tcp_incoming_syn: timers.timer(
                 "tcp_incoming_syn",
-                tcp_incoming_syn,
+                tcp_incoming_syn.as_ref(),
                 default.tcp_incoming_syn,
                 (second, minute * 10),
                 Some((second * 6, "RFC 6146 §4")),
             ),
-            udp: timers.timer("udp", udp, default.udp, (second, day), Some((minute * 2, "RFC 4787 REQ-5"))),
-            icmp: timers.timer("icmp", icmp, default.icmp, (second, day), Some((minute, "RFC 5508 REQ-2"))),
+            udp: timers.timer(
+                "udp",
+                udp.as_ref(),
+                default.udp,
+                (second, day),
+                Some((minute * 2, "RFC 4787 REQ-5")),
+            ),
+            icmp: timers.timer(
+                "icmp",
+                icmp.as_ref(),
+                default.icmp,
+                (second, day),
+                Some((minute, "RFC 5508 REQ-2")),
+            ),
             port_rest: timers.timer(
                 "port_rest",
-                port_rest,
+                port_rest.as_ref(),
                 default.port_rest,
                 (Duration::ZERO, day),
                 Some((minute * 2, "RFC 6888 REQ-8")),
             ),
             tcp_port_rest: timers.timer(
                 "tcp_port_rest",
-                tcp_port_rest,
+                tcp_port_rest.as_ref(),
                 default.tcp_port_rest,
                 (Duration::ZERO, day),
                 None,
             ),
             fragment: timers.timer(
                 "fragment",
-                fragment,
+                fragment.as_ref(),
                 default.fragment,
                 (second, minute * 2),
                 Some((second * 2, "RFC 6146 §4")),
             ),
             block_idle: timers.timer(
                 "block_idle",
-                block_idle,
+                block_idle.as_ref(),
                 default.block_idle,
                 (Duration::ZERO, hour * 24 * 30),
                 None,
@@ -201,24 +213,18 @@ impl Check<'_> {
         if let (Some(_), Some(syslog)) = (&given.file, &given.syslog) {
             self.wrong(syslog, "records: write file or syslog, not both".to_owned());
         }
-        let relative = |path: &std::path::Path| {
-            format!("records: {path:?} does not begin with /; a service starts in no certain directory")
-        };
         let sink = match (given.file, given.syslog) {
             (Some(file), _) => {
                 if !file.value.is_absolute() {
-                    self.wrong(&file, relative(&file.value));
+                    let path = file.value.display();
+                    self.wrong(
+                        &file,
+                        format!("records.file: {path} does not begin with /; a service starts in no certain directory"),
+                    );
                 }
                 RecordSink::File(file.value)
             }
-            (None, Some(syslog)) => {
-                if let SyslogTarget::Unix(path) = &syslog.value
-                    && !path.is_absolute()
-                {
-                    self.wrong(&syslog, relative(path));
-                }
-                RecordSink::Syslog(syslog.value)
-            }
+            (None, Some(syslog)) => RecordSink::Syslog(syslog.value),
             (None, None) => {
                 self.wrong(&section, "records needs file or syslog".to_owned());
                 return None;
@@ -340,14 +346,14 @@ impl Timers<'_, '_> {
     fn timer(
         &mut self,
         name: &'static str,
-        given: Option<Placed<Duration>>,
+        given: Option<&Placed<Duration>>,
         default: Duration,
         bounds: (Duration, Duration),
         rfc: Option<(Duration, &'static str)>,
     ) -> Duration {
         let name = format!("timers.{name}");
-        let value = self.check.lasts_between(given.as_ref(), default, bounds, &name);
-        if let (Some(placed), Some((least, rfc))) = (&given, rfc)
+        let value = self.check.lasts_between(given, default, bounds, &name);
+        if let (Some(placed), Some((least, rfc))) = (given, rfc)
             && value < least
         {
             let [value, least] = [value, least].map(format_duration);
