@@ -52,7 +52,8 @@ impl Lab {
         };
         let tables = Tables {
             leases,
-            nat: Nat64::new(NatConfig { max_sessions: 1000, max_bindings: 1000, ..NatConfig::default() }).unwrap(),
+            nat: Nat64::new(NatConfig { max_sessions: 1000, max_bindings: 1000, ..NatConfig::default() })
+                .unwrap(),
             fragments: Mutex::new(FragmentBuffer::new(Limits::DEFAULT)),
         };
         Self {
@@ -297,10 +298,10 @@ fn a_packet_that_will_be_refused_takes_no_lease_and_its_sender_is_told() {
     let mut expired = whole.clone();
     expired[7] = 1;
     lab.refuses(&expired, interproto::DropReason::HopLimitExceeded, Some((3, 0)));
-    // The first fragment of an echo request: to be reassembled, which is not done here yet.
+    // The first fragment of an echo request waits for the others, which takes no lease either.
     let mut fragment = [&whole[..40], &[58, 0, 0, 1, 0, 0, 0, 7, 128, 0, 1, 2, 0, 7, 0, 1]].concat();
     (fragment[4], fragment[5], fragment[6]) = (0, 16, 44);
-    lab.refuses(&fragment, interproto::DropReason::FragmentedIcmp, Some((1, 1)));
+    assert_eq!(lab.process(&fragment, at(1)).0, Verdict::Parked);
     let mut forbidden = whole;
     forbidden[6] = 1;
     lab.refuses(&forbidden, interproto::DropReason::ForbiddenProtocol, Some((1, 1)));
