@@ -8,11 +8,13 @@
 //! `now` is a parameter everywhere; nothing here reads a clock, sleeps or does I/O.
 #![forbid(unsafe_code)]
 
+mod deterministic;
 mod lease;
 mod pool;
 mod table;
 mod timestamp;
 
+pub use deterministic::{Deterministic, DeterministicConfig, DeterministicNet, InvalidDeterministic};
 pub use lease::{Lease, LeaseKind, is_eligible_host, subnet};
 pub use pool::{InvalidPool, LeasePool, PoolConfig, Refusal, Usage};
 pub use table::{Ended, InsertError, LeaseTable};
