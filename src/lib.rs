@@ -14,6 +14,7 @@ pub mod exit;
 pub mod kernel;
 pub mod logging;
 pub mod plan;
+pub mod records;
 pub mod run;
 pub mod shared;
 pub mod startup;
