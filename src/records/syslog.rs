@@ -32,9 +32,10 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// bookkeeping included.
 const SEND_BUFFER: usize = 128 << 10;
 
-/// How much of what was sent over TCP is sent again over the next connection: all that the kernel may have held when the
-/// last one broke. Some of it arrives twice then; instance and sequence number tell.
-const RESENT: usize = 2 * SEND_BUFFER;
+/// How much of what was sent over TCP is sent again over the next connection, in bytes: all that our kernel may have held
+/// when the last one broke, and three times as much that the daemon's kernel had taken and the daemon had not read. Some
+/// of it arrives twice then; instance and sequence number tell.
+const RESENT: usize = 8 * SEND_BUFFER;
 
 /// Sends records to a daemon.
 #[derive(Debug)]
