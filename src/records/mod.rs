@@ -28,7 +28,6 @@ mod queue;
 mod record;
 mod stamp;
 mod syslog;
-mod target;
 mod writer;
 
 #[cfg(test)]
@@ -40,14 +39,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fast_nat::Deterministic;
 use ipnet::Ipv6Net;
 use slog::{Logger, o};
 
+use crate::config::Settings;
+pub use crate::config::{RecordSink, SyslogTarget, WhenFull};
 pub use line::{BEGIN, Event, Line};
 pub use queue::{Counts, Recorder, SinkFull};
 pub use record::{Flow, Protocol, Record, What};
 pub use stamp::Stamp;
-pub use target::{InvalidTarget, SyslogTarget, Target};
 pub use writer::Sink;
 
 /// Records that may wait for the writer where nothing else is said.
@@ -60,7 +61,7 @@ pub const FAREWELL: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordsConfig {
     /// Where they are written.
-    pub target: Target,
+    pub sink: RecordSink,
     /// What becomes of an allocation that cannot be recorded.
     pub when_full: WhenFull,
     /// Whether sessions are recorded, with their destinations.
@@ -74,17 +75,6 @@ pub struct RecordsConfig {
     /// In deterministic mode: what the plan is computed from ([`fast_nat::Deterministic`] as text). It stands in the
     /// first record, so that a later reader can tell whether it computes with the same plan.
     pub configuration: Option<String>,
-}
-
-/// What becomes of an allocation whose record finds the queue full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WhenFull {
-    /// It waits: nothing is given that is not recorded.
-    #[default]
-    Wait,
-    /// It goes on, and the record is lost and counted.
-    GoOn,
 }
 
 /// Why no records can be kept.
@@ -106,6 +96,22 @@ pub enum StartError {
     Random(#[source] io::Error),
 }
 
+impl RecordsConfig {
+    /// What the settings ask for; `None`: no records. `plan` is the plan of deterministic mode.
+    pub fn of(settings: &Settings, plan: Option<&Deterministic>) -> Option<Self> {
+        let records = settings.records.as_ref()?;
+        Some(Self {
+            sink: records.sink.clone(),
+            when_full: records.when_full,
+            sessions: records.sessions,
+            queue: DEFAULT_QUEUE,
+            subscriber_prefix_len: settings.quota.subscriber_prefix_len,
+            router: router_name(&settings.interface),
+            configuration: plan.map(ToString::to_string),
+        })
+    }
+}
+
 /// Who records.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
@@ -118,6 +124,16 @@ pub(crate) struct Identity {
 impl Identity {
     fn subscriber(&self, host: Ipv6Addr) -> Option<Ipv6Net> {
         Some(Ipv6Net::new(host, self.subscriber_prefix_len).ok()?.trunc())
+    }
+}
+
+/// Where records go, as it is written in a configuration.
+fn describe(sink: &RecordSink) -> String {
+    match sink {
+        RecordSink::File(path) => path.display().to_string(),
+        RecordSink::Syslog(SyslogTarget::Unix(path)) => format!("unix:{}", path.display()),
+        RecordSink::Syslog(SyslogTarget::Udp(host)) => format!("udp:{host}"),
+        RecordSink::Syslog(SyslogTarget::Tcp(host)) => format!("tcp:{host}"),
     }
 }
 
@@ -138,17 +154,17 @@ fn host_name() -> String {
 /// The guard must live to the end of the process: its drop writes what waits, for [`FAREWELL`] at most. Needs
 /// no runtime.
 pub fn start(config: &RecordsConfig, log: &Logger) -> Result<(Recorder, Guard), StartError> {
-    let sink: Box<dyn Sink> = match &config.target {
-        Target::File(path) => {
+    let sink: Box<dyn Sink> = match &config.sink {
+        RecordSink::File(path) => {
             let sink = file::FileSink::open(path);
             Box::new(sink.map_err(|source| StartError::File { path: path.clone(), source })?)
         }
-        Target::Syslog(target) => Box::new(syslog::SyslogSink::new(target.clone(), &host_name())),
+        RecordSink::Syslog(target) => Box::new(syslog::SyslogSink::new(target.clone(), &host_name())),
     };
     start_with(config, sink, log)
 }
 
-/// The same with a sink of the caller's own; [`RecordsConfig::target`] then only stands in the log.
+/// The same with a sink of the caller's own; [`RecordsConfig::sink`] then only stands in the log.
 pub fn start_with(
     config: &RecordsConfig,
     sink: Box<dyn Sink>,
@@ -163,7 +179,7 @@ pub fn start_with(
         configuration: config.configuration.clone(),
     };
     let recorder = Recorder::new(config, identity);
-    let log = log.new(o!("records" => config.target.to_string()));
+    let log = log.new(o!("records" => describe(&config.sink)));
     writer::spawn(Arc::clone(recorder.shared()), sink, log).map_err(StartError::Thread)?;
     Ok((recorder.clone(), Guard(Some(recorder))))
 }

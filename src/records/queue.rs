@@ -8,8 +8,9 @@ use parking_lot::{Condvar, Mutex};
 
 use super::record::{Record, What};
 use super::stamp::Stamp;
-use super::{Identity, RecordsConfig, WhenFull};
+use super::{Identity, RecordsConfig};
 use crate::clock;
+use crate::config::WhenFull;
 
 /// There is no room for a record: the sink fails, or is slower than what it has to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -13,8 +13,8 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use super::line::Line;
-use super::target::SyslogTarget;
 use super::writer::Sink;
+use crate::config::SyslogTarget;
 
 /// Facility `local0`, severity `informational`: 16 * 8 + 6.
 const PRIORITY: u8 = 134;

@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn config(queue: usize, when_full: WhenFull) -> RecordsConfig {
     RecordsConfig {
-        target: Target::File("/nowhere".into()),
+        sink: RecordSink::File("/nowhere".into()),
         when_full,
         sessions: false,
         queue,

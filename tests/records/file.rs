@@ -174,7 +174,7 @@ fn a_million_records_are_all_written_in_order_while_the_allocations_wait() {
         expected += 1;
         let number = format!("\"sequence\":{expected}");
         assert!(line.contains(&format!("{number},")) || line.ends_with(&format!("{number}}}")), "{line}");
-        if (2..COUNT as u64 + 2).contains(&expected) {
+        if (2..u64::from(COUNT) + 2).contains(&expected) {
             let host = given(expected as u32 - 2).host;
             assert!(line.contains(&format!("\"host\":\"{host}\"")) && line.ends_with('}'), "{line}");
         }

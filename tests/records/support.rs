@@ -7,15 +7,15 @@ use std::time::Instant;
 
 use protomask::clock;
 use protomask::records::{
-    self, Guard, Record, Recorder, RecordsConfig, SyslogTarget, Target, What, WhenFull,
+    self, Guard, Record, RecordSink, Recorder, RecordsConfig, SyslogTarget, What, WhenFull,
 };
 use slog::{Logger, o};
 
 use crate::common::PATIENCE;
 
-pub(crate) fn config(target: Target) -> RecordsConfig {
+pub(crate) fn config(sink: RecordSink) -> RecordsConfig {
     RecordsConfig {
-        target,
+        sink,
         when_full: WhenFull::Wait,
         sessions: false,
         queue: records::DEFAULT_QUEUE,
@@ -26,11 +26,11 @@ pub(crate) fn config(target: Target) -> RecordsConfig {
 }
 
 pub(crate) fn to_file(path: &Path) -> RecordsConfig {
-    config(Target::File(path.to_owned()))
+    config(RecordSink::File(path.to_owned()))
 }
 
 pub(crate) fn to_syslog(target: SyslogTarget) -> RecordsConfig {
-    config(Target::Syslog(target))
+    config(RecordSink::Syslog(target))
 }
 
 pub(crate) fn start(config: &RecordsConfig) -> (Recorder, Guard) {

@@ -42,7 +42,7 @@ fn sequence(text: &[u8]) -> u64 {
     let data = &message.structured_data[1];
     assert_eq!(data.id, "nat64@32473", "{text}");
     let params: Vec<(String, String)> =
-        data.params().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        data.params().map(|(name, value)| (name.to_string(), value.clone())).collect();
     let keys = json.as_object().unwrap().iter().filter(|(key, _)| !matches!(key.as_str(), "time" | "event"));
     let expected: Vec<(String, String)> = keys
         .map(|(key, value)| (key.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
@@ -157,7 +157,7 @@ fn frames(stream: TcpStream, limit: usize) -> Vec<u64> {
                 _ if byte == [b' '] => break,
                 _ => {
                     length = length * 10
-                        + usize::from(byte[0].checked_sub(b'0').filter(|digit| *digit < 10).unwrap())
+                        + usize::from(byte[0].checked_sub(b'0').filter(|digit| *digit < 10).unwrap());
                 }
             }
         }

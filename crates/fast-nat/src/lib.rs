@@ -9,12 +9,14 @@
 #![forbid(unsafe_code)]
 
 mod deterministic;
+mod eam;
 mod lease;
 mod pool;
 mod table;
 mod timestamp;
 
 pub use deterministic::{Deterministic, DeterministicConfig, DeterministicNet, InvalidDeterministic};
+pub use eam::{Eam, EamTable, InvalidEam};
 pub use lease::{Lease, LeaseKind, is_eligible_host, subnet};
 pub use pool::{InvalidPool, LeasePool, PoolConfig, Refusal, Usage};
 pub use table::{Ended, InsertError, LeaseTable};
