@@ -19,3 +19,4 @@ pub mod run;
 pub mod shared;
 pub mod startup;
 pub mod supervision;
+pub mod who_had;

@@ -11,3 +11,4 @@ mod file;
 mod full;
 mod support;
 mod syslog;
+mod who_had;

@@ -291,26 +291,34 @@ impl fmt::Display for Deterministic {
         write!(f, " in blocks of {}; pools", config.block_size)?;
         for pool in &config.nets {
             write!(f, " {}:{}-{}", pool.net, pool.first_port, pool.last_port)?;
-            let mut reserved = pool.reserved_ports.clone();
-            reserved.sort_unstable();
-            reserved.dedup();
-            for (n, run) in reserved.chunk_by(|a, b| a + 1 == *b).enumerate() {
+            let ports = runs(pool.reserved_ports.iter().map(|port| u32::from(*port)));
+            for (n, (first, last)) in ports.into_iter().enumerate() {
                 f.write_str(if n == 0 { " without " } else { "," })?;
-                match run {
-                    [one] => write!(f, "{one}")?,
-                    [first, .., last] => write!(f, "{first}-{last}")?,
-                    [] => {}
-                }
+                if first == last { write!(f, "{first}")? } else { write!(f, "{first}-{last}")? }
             }
         }
-        if !config.reserved_addresses.is_empty() {
-            f.write_str("; without the addresses")?;
-            for address in &config.reserved_addresses {
-                write!(f, " {address}")?;
-            }
+        let addresses = runs(config.reserved_addresses.iter().map(|address| u32::from(*address)));
+        for (n, (first, last)) in addresses.into_iter().enumerate() {
+            f.write_str(if n == 0 { "; without the addresses " } else { "," })?;
+            let (first, last) = (Ipv4Addr::from(first), Ipv4Addr::from(last));
+            if first == last { write!(f, "{first}")? } else { write!(f, "{first}-{last}")? }
         }
         Ok(())
     }
+}
+
+/// First and last of each run of numbers that follow each other.
+fn runs(numbers: impl Iterator<Item = u32>) -> Vec<(u32, u32)> {
+    let mut sorted: Vec<u32> = numbers.collect();
+    sorted.sort_unstable();
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for number in sorted {
+        match runs.last_mut() {
+            Some((_, last)) if number - *last <= 1 => *last = number,
+            _ => runs.push((number, number)),
+        }
+    }
+    runs
 }
 
 fn check(config: &DeterministicConfig) -> Result<(), InvalidDeterministic> {

@@ -185,11 +185,13 @@ fn what_cannot_be_is_refused_with_a_sentence() {
 fn a_plan_says_all_it_is_made_of() {
     let mut config = plan(&["2001:db8::/60", "2001:db8:1::/60"], &["192.0.2.0/28", "198.51.100.0/28"], 1024);
     config.nets[0].reserved_ports = vec![8001, 5060, 8000, 8002, 5060];
-    config.reserved_addresses = vec!["192.0.2.1".parse().unwrap()];
+    config.reserved_addresses =
+        ["192.0.2.1", "192.0.2.9", "192.0.2.8", "192.0.2.7"].map(|a| a.parse().unwrap()).into();
     assert_eq!(
         Deterministic::new(config).unwrap().to_string(),
         "hosts 2001:db8::/60 2001:db8:1::/60; a subscriber is a /64 and has 1024 ports in blocks of 128; pools \
-         192.0.2.0/28:1024-65535 without 5060,8000-8002 198.51.100.0/28:1024-65535; without the addresses 192.0.2.1"
+         192.0.2.0/28:1024-65535 without 5060,8000-8002 198.51.100.0/28:1024-65535; without the addresses \
+         192.0.2.1,192.0.2.7-192.0.2.9"
     );
 }
 
