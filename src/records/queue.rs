@@ -164,6 +164,11 @@ impl Recorder {
         self.0.wake.notify_one();
     }
 
+    /// Whether what cannot be recorded must wait ([`WhenFull::Wait`]).
+    pub fn waits_for_room(&self) -> bool {
+        self.0.when_full == WhenFull::Wait
+    }
+
     /// What has become of the records so far.
     pub fn counts(&self) -> Counts {
         let shared = &self.0;

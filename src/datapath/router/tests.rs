@@ -37,6 +37,7 @@ impl Lab {
             pools: vec![PoolRule {
                 net: "203.0.113.0/24".parse().unwrap(),
                 sharing: Sharing::Exclusive,
+                prefix: 0,
                 hosts: None,
             }],
             has_leases: true,

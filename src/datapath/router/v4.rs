@@ -120,7 +120,8 @@ impl Router<'_> {
             return Err(Refusal::SourceNotEligible.into());
         }
         if let Some(host) = own_host {
-            return self.from_remote(0, tuple.source, host, PortRewrite::Keep);
+            let prefix = self.rules.prefix_of(tuple.destination);
+            return self.from_remote(prefix, tuple.source, host, PortRewrite::Keep);
         }
         if !is_shared {
             return Err(Stop::Echo);
@@ -174,7 +175,7 @@ impl Router<'_> {
             return Err(unrelated);
         }
         let (prefix, host, ports) = match self.own_host(embedded.source) {
-            Some(host) => (0, host, PortRewrite::Keep),
+            Some(host) => (self.rules.prefix_of(embedded.source), host, PortRewrite::Keep),
             None => {
                 let flow = shared_flow(embedded.protocol, embedded.ports, true).ok_or(unrelated)?;
                 let (protocol, port, remote_port) = flow;
