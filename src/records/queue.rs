@@ -194,9 +194,9 @@ impl Recorder {
         let deadline = Instant::now() + patience;
         let mut state = shared.state.lock();
         if state.closing.is_none() && !state.gone {
+            // Wakes the writer.
             shared.push(&mut state, Stamp::now(), None, Body::Ended);
             state.closing = Some(deadline);
-            shared.wake.notify_one();
         }
         while !state.gone && !shared.ended.wait_until(&mut state, deadline).timed_out() {}
         shared.waiting.load(Ordering::Acquire)

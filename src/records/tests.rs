@@ -1,6 +1,6 @@
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Instant;
 
 use fast_nat::Timestamp;
@@ -37,15 +37,18 @@ fn record(n: u32) -> Record {
     }
 }
 
-fn session(n: u32) -> Record {
-    let flow = Flow {
+fn flow() -> Flow {
+    Flow {
         protocol: Protocol::Tcp,
         host_port: 40000,
         port: 1024,
         remote: Ipv4Addr::new(192, 0, 2, 1),
         remote_port: 443,
-    };
-    Record { what: What::SessionStarted(flow), ..record(n) }
+    }
+}
+
+fn session(n: u32) -> Record {
+    Record { what: What::SessionStarted(flow()), ..record(n) }
 }
 
 /// What a sink of a test does next with the lines that it gets.
@@ -65,6 +68,7 @@ struct Told {
 #[derive(Default)]
 struct Taken {
     lines: Mutex<Vec<(u64, String, Option<Ipv6Addr>)>>,
+    times: Mutex<Vec<(Stamp, Option<Stamp>)>>,
     more: Condvar,
 }
 
@@ -96,6 +100,7 @@ impl Sink for Told {
         };
         let lines = lines.iter().take(take);
         *done = lines.len();
+        self.taken.times.lock().extend(lines.clone().map(|line| (line.time, line.given)));
         let lines = lines.map(|line| (line.sequence, line.event.name().to_owned(), line.host));
         self.taken.lines.lock().extend(lines);
         self.taken.more.notify_all();
@@ -129,6 +134,11 @@ impl slog::Drain for Kept {
         self.0.lock().push(record.msg().to_string());
         Ok(())
     }
+}
+
+fn keeping() -> (Logger, Kept) {
+    let kept = Kept(Arc::new(std::panic::AssertUnwindSafe(Mutex::default())));
+    (Logger::root(kept.clone(), o!()), kept)
 }
 
 #[test]
@@ -216,8 +226,7 @@ fn what_a_failing_sink_did_not_take_comes_again_and_nothing_comes_twice() {
 #[test]
 fn a_failure_is_logged_once_for_each_cause_and_its_end_once() {
     let (sink, order, _taken) = told();
-    let kept = Kept(Arc::new(std::panic::AssertUnwindSafe(Mutex::default())));
-    let log = Logger::root(kept.clone(), o!());
+    let (log, kept) = keeping();
     let (recorder, guard) = start_with(&config(100, WhenFull::Wait), sink, &log).unwrap();
     for kind in
         [ErrorKind::StorageFull, ErrorKind::StorageFull, ErrorKind::StorageFull, ErrorKind::PermissionDenied]
@@ -253,6 +262,120 @@ fn the_end_waits_for_a_dead_sink_no_longer_than_it_may() {
     assert_eq!(guard.finish(Duration::from_millis(200)), 2);
     assert!(began.elapsed() < Duration::from_secs(5));
     drop(order);
+}
+
+#[test]
+fn the_writer_is_gone_when_its_time_is_up() {
+    let (sink, order, _taken) = told();
+    let (_recorder, guard) = start_with(&config(100, WhenFull::Wait), sink, &silent()).unwrap();
+    let fail = || Next::Fail(0, ErrorKind::StorageFull);
+    for _ in 0..50 {
+        order.send(fail()).unwrap();
+    }
+    assert_eq!(guard.finish(Duration::from_millis(100)), 2);
+    // Its sink is dropped: nobody takes orders any more.
+    wait_until(|| matches!(order.try_send(fail()), Err(TrySendError::Disconnected(_))));
+}
+
+#[test]
+fn a_failing_sink_is_left_alone_for_longer_each_time() {
+    let (sink, order, _taken) = told();
+    let (recorder, guard) = start_with(&config(100, WhenFull::Wait), sink, &silent()).unwrap();
+    for _ in 0..100 {
+        order.send(Next::Fail(0, ErrorKind::StorageFull)).unwrap();
+    }
+    let began = Instant::now();
+    wait_until(|| began.elapsed() > Duration::from_millis(1500));
+    // At 0, 50, 150, 350, 750 ms; the next one at 1550 ms. With 50 ms each it would be thirty.
+    let tries = recorder.counts().sink_errors;
+    assert!((2..=6).contains(&tries), "{tries}");
+    guard.finish(Duration::from_millis(100));
+}
+
+/// A sink that keeps time: how many lines it had taken at each call of `sync`, and when.
+struct Synced {
+    taken: usize,
+    at: Arc<Mutex<Vec<(usize, Instant)>>>,
+    /// So many calls fail.
+    failures: usize,
+}
+
+impl Sink for Synced {
+    fn write(&mut self, lines: &[Line<'_>], done: &mut usize) -> io::Result<()> {
+        self.taken += lines.len();
+        *done = lines.len();
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.at.lock().push((self.taken, Instant::now()));
+        if self.failures > 0 {
+            self.failures -= 1;
+            return Err(io::Error::other("the disk does not answer"));
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_written_is_on_the_disk_a_second_later_and_at_the_end() {
+    let at = Arc::default();
+    let sink = Synced { taken: 0, at: Arc::clone(&at), failures: 0 };
+    let began = Instant::now();
+    let (recorder, guard) = start_with(&config(100, WhenFull::Wait), Box::new(sink), &silent()).unwrap();
+    recorder.record(record(1)).unwrap();
+    wait_until(|| !at.lock().is_empty());
+    let (taken, when) = at.lock()[0];
+    assert_eq!(taken, 2);
+    assert!(when - began >= Duration::from_millis(950), "not for each record: {:?}", when - began);
+    // Nothing was written meanwhile, so nothing is to be brought to the disk.
+    wait_until(|| when.elapsed() > Duration::from_millis(1300));
+    assert_eq!(at.lock().len(), 1);
+    recorder.record(record(2)).unwrap();
+    assert_eq!(guard.finish(PATIENCE), 0);
+    let synced = at.lock().clone();
+    assert_eq!((synced.len(), synced.last().unwrap().0), (2, 4), "at the end, with the last line");
+}
+
+#[test]
+fn a_disk_that_does_not_take_what_is_written_is_told_once_and_asked_again() {
+    let at = Arc::default();
+    let sink = Synced { taken: 0, at: Arc::clone(&at), failures: 2 };
+    let (log, kept) = keeping();
+    let (recorder, guard) = start_with(&config(100, WhenFull::Wait), Box::new(sink), &log).unwrap();
+    wait_until(|| recorder.counts().sink_errors == 1);
+    assert!(recorder.counts().failing);
+    // Writing works, which is no end of that failure.
+    recorder.record(record(1)).unwrap();
+    wait_until(|| recorder.counts().waiting == 0);
+    assert!(recorder.counts().failing);
+    wait_until(|| at.lock().len() == 3);
+    wait_until(|| !recorder.counts().failing);
+    assert_eq!(guard.finish(PATIENCE), 0);
+    assert_eq!(kept.0.lock().len(), 2, "{:?}", kept.0.lock());
+    assert_eq!(recorder.counts().sink_errors, 2);
+}
+
+#[test]
+fn moments_of_the_router_become_times_of_the_day() {
+    let (sink, order, taken) = told();
+    drop(order);
+    let (recorder, guard) = start_with(&config(100, WhenFull::Wait), sink, &silent()).unwrap();
+    let ago = |millis| Timestamp::from_millis(clock::now().as_millis().saturating_sub(millis));
+    let now = Stamp::now().as_millis();
+    let given = ago(5000);
+    let returned = What::BlockReturned { first_port: 1024, last_port: 1151, given };
+    let flow = What::SessionEnded { flow: flow(), started: given };
+    for what in [returned, What::LeaseEnded { given }, flow] {
+        recorder.record(Record { at: ago(2000), what, ..record(1) }).unwrap();
+    }
+    assert_eq!(guard.finish(PATIENCE), 0);
+    taken.sequences(4);
+    let times = taken.times.lock().clone();
+    for (time, given) in &times[1..3] {
+        assert!((1500..=2500).contains(&(now - time.as_millis())), "{time}");
+        assert!((4500..=5500).contains(&(now - given.unwrap().as_millis())), "{given:?}");
+    }
 }
 
 #[test]
@@ -372,7 +495,7 @@ fn a_line_is_one_json_object_with_the_documented_keys() {
 #[test]
 fn every_line_reads_back_as_what_was_written() {
     let moment = Timestamp::from_millis(0);
-    let What::SessionStarted(flow) = session(0).what else { panic!("a session") };
+    let flow = flow();
     let whats = [
         What::BlockGiven { first_port: 1024, last_port: 1151 },
         What::BlockReturned { first_port: 1, last_port: 65535, given: moment },

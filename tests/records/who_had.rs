@@ -106,7 +106,7 @@ fn records_in_plain_and_rotated_files_tell_who_it_was() {
         answer["from"].as_str().unwrap().parse().unwrap(),
         answer["until"].as_str().unwrap().parse().unwrap(),
     );
-    assert!((9990..=10_010).contains(&(until.as_millis() - from.as_millis())), "{from} {until}");
+    assert!((9500..=10_500).contains(&(until.as_millis() - from.as_millis())), "{from} {until}");
 }
 
 #[test]
@@ -184,11 +184,7 @@ fn in_deterministic_mode_the_configuration_is_enough() {
         let finished = who_had(&[nobodys, "--config", &config]);
         assert_eq!((finished.code, finished.stdout.as_str()), (Some(NOBODY), ""), "{nobodys}");
         assert!(finished.stderr.contains(&format!("nobody had {nobodys}")), "{}", finished.stderr);
-        assert!(
-            finished.stderr.contains("as far as") && finished.stderr.contains(&config),
-            "{}",
-            finished.stderr
-        );
+        assert!(finished.stderr.contains(&format!("by {config}")), "{}", finished.stderr);
     }
 }
 
