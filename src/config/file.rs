@@ -1,17 +1,18 @@
 //! Reads the configuration file, and reports all that is wrong with it, not just the first thing.
 
+mod keys;
+
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use ipnet::{Ipv4Net, Ipv6Net};
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::text::{DurationText, Text};
-use super::{Partial, Place, Placed, PoolSettings, Problem, Problems, StaticPair};
+use super::{Partial, Place, Placed, Problem, Problems};
 
 /// A file longer than this is not a configuration.
 const LONGEST_FILE: u64 = 4 << 20;
@@ -71,70 +72,6 @@ impl<'t> Section<'t> {
 }
 
 impl<'t> Reader<'t> {
-    fn all(&mut self, table: DeTable<'t>) -> Partial {
-        let mut top = Section { name: "", table, known: Vec::new() };
-        let mut partial = Partial {
-            interface: self.value(&mut top, "interface"),
-            translation_prefix: self.text_value(&mut top, "translation_prefix"),
-            reservation_timeout: self.duration(&mut top, "reservation_timeout"),
-            address_rest: self.duration(&mut top, "address_rest"),
-            max_leases_per_subnet: self.value(&mut top, "max_leases_per_subnet"),
-            num_queues: self.value(&mut top, "num_queues"),
-            mtu: self.value(&mut top, "mtu"),
-            allow_from: self.list::<Ipv6Net>(&mut top, "allow_from"),
-            deny_to: self.list::<Ipv4Net>(&mut top, "deny_to"),
-            allow_non_global: self.value(&mut top, "allow_non_global"),
-            icmp_source_v4: self.text_value(&mut top, "icmp_source_v4"),
-            icmp_source_v6: self.text_value(&mut top, "icmp_source_v6"),
-            icmp_errors_per_second: self.value(&mut top, "icmp_errors_per_second"),
-            icmp_router_pool: self.text_value(&mut top, "icmp_router_pool"),
-            enable_forwarding: self.value(&mut top, "enable_forwarding"),
-            on_exit: self.value(&mut top, "on_exit"),
-            prometheus: self.text_value(&mut top, "prometheus"),
-            ..Partial::default()
-        };
-        if let Some(mut log) = self.section(&mut top, "log") {
-            partial.log_format = self.value(&mut log, "format");
-            partial.log_level = self.value(&mut log, "level");
-            self.unknown(&log);
-        }
-        if let Some(mut translation) = self.section(&mut top, "translation") {
-            partial.lowest_ipv6_mtu = self.value(&mut translation, "lowest_ipv6_mtu");
-            partial.traffic_class = self.text_value(&mut translation, "traffic_class");
-            partial.udp_zero_checksum = self.text_value(&mut translation, "udp_zero_checksum");
-            self.unknown(&translation);
-        }
-        if let Some(mut hold) = self.section(&mut top, "hold") {
-            partial.hold_packets_per_host = self.value(&mut hold, "packets_per_host");
-            partial.hold_hosts = self.value(&mut hold, "hosts");
-            partial.hold_timeout = self.duration(&mut hold, "timeout");
-            self.unknown(&hold);
-        }
-        let mut pools = Vec::new();
-        for (span, mut section) in self.sections(&mut top, "pool") {
-            let net: Option<Placed<Ipv4Net>> = self.text_value(&mut section, "prefix");
-            let masquerade = self.value(&mut section, "masquerade").is_some_and(|placed| placed.value);
-            if let Some(Placed { value: net, place }) = self.required(net, &section, "prefix", span) {
-                pools.push(Placed { value: PoolSettings { net, masquerade }, place });
-            }
-            self.unknown(&section);
-        }
-        partial.pools = (!pools.is_empty()).then_some(pools);
-        for (span, mut section) in self.sections(&mut top, "static") {
-            let address = self.text_value(&mut section, "address");
-            let host = self.text_value(&mut section, "host");
-            let address = self.required(address, &section, "address", span.clone());
-            let host = self.required(host, &section, "host", span);
-            if let (Some(address), Some(host)) = (address, host) {
-                let value = StaticPair { address: address.value, host: host.value };
-                partial.static_pairs.push(Placed { value, place: address.place });
-            }
-            self.unknown(&section);
-        }
-        self.unknown(&top);
-        partial
-    }
-
     fn place(&self, span: &Range<usize>) -> Place {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
@@ -172,7 +109,7 @@ impl<'t> Reader<'t> {
     where
         Text<T>: DeserializeOwned,
     {
-        self.value::<Text<T>>(section, key).map(|Placed { value, place }| Placed { value: value.0, place })
+        self.value::<Text<T>>(section, key).map(|placed| placed.map(|text| text.0))
     }
 
     fn duration(
@@ -180,32 +117,75 @@ impl<'t> Reader<'t> {
         section: &mut Section<'t>,
         key: &'static str,
     ) -> Option<Placed<std::time::Duration>> {
-        let placed = self.value::<DurationText>(section, key);
-        placed.map(|Placed { value, place }| Placed { value: value.0, place })
+        self.value::<DurationText>(section, key).map(|placed| placed.map(|text| text.0))
+    }
+
+    fn read_text<T>(&mut self, key: &str, value: Spanned<DeValue<'t>>) -> Option<Placed<T>>
+    where
+        Text<T>: DeserializeOwned,
+    {
+        self.read::<Text<T>>(key, value).map(|placed| placed.map(|text| text.0))
     }
 
     fn list<T>(&mut self, section: &mut Section<'t>, key: &'static str) -> Option<Vec<Placed<T>>>
     where
         Text<T>: DeserializeOwned,
     {
+        self.placed_list(section, key, Self::read_text::<T>).map(|placed| placed.value)
+    }
+
+    /// A list, and where it begins.
+    fn placed_list<T>(
+        &mut self,
+        section: &mut Section<'t>,
+        key: &'static str,
+        read: impl Fn(&mut Self, &str, Spanned<DeValue<'t>>) -> Option<Placed<T>>,
+    ) -> Option<Placed<Vec<Placed<T>>>> {
         let value = section.take(key)?;
         let span = value.span();
         let DeValue::Array(items) = value.into_inner() else {
             self.problem(span, format!("{key}: a list is expected, like {key} = [\"...\", \"...\"]"));
             return None;
         };
-        let read = items.into_iter().filter_map(|item| self.read::<Text<T>>(key, item));
-        Some(read.map(|Placed { value, place }| Placed { value: value.0, place }).collect())
+        let is_empty = items.is_empty();
+        let value: Vec<_> = items.into_iter().filter_map(|item| read(self, key, item)).collect();
+        // Where nothing could be read, that has been said; it is not an empty list.
+        (is_empty || !value.is_empty()).then(|| Placed { value, place: self.place(&span) })
+    }
+
+    /// One text, or a list that is not empty.
+    fn one_or_more<T>(&mut self, section: &mut Section<'t>, key: &'static str) -> Option<Vec<Placed<T>>>
+    where
+        Text<T>: DeserializeOwned,
+    {
+        if !matches!(section.table.get(key).map(Spanned::get_ref), Some(DeValue::Array(_))) {
+            return self.text_value(section, key).map(|placed| vec![placed]);
+        }
+        let span = section.table.get(key).map(Spanned::span).unwrap_or_default();
+        if matches!(section.table.get(key).map(Spanned::get_ref), Some(DeValue::Array(items)) if items.is_empty())
+        {
+            self.problem(span, format!("{key}: the list is empty; leave the line out for the default"));
+        }
+        self.list(section, key)
     }
 
     fn section(&mut self, parent: &mut Section<'t>, key: &'static str) -> Option<Section<'t>> {
+        self.placed_section(parent, key).map(|(_, section)| section)
+    }
+
+    /// A table, and where it begins.
+    fn placed_section(
+        &mut self,
+        parent: &mut Section<'t>,
+        key: &'static str,
+    ) -> Option<(Place, Section<'t>)> {
         let value = parent.take(key)?;
         let span = value.span();
         let DeValue::Table(table) = value.into_inner() else {
             self.problem(span, format!("{key}: a table is expected; write [{key}]"));
             return None;
         };
-        Some(Section { name: key, table, known: Vec::new() })
+        Some((self.place(&span), Section { name: key, table, known: Vec::new() }))
     }
 
     fn sections(&mut self, parent: &mut Section<'t>, key: &'static str) -> Vec<(Range<usize>, Section<'t>)> {

@@ -4,9 +4,27 @@ use interproto::{TrafficClass, ZeroChecksum};
 
 use super::*;
 
+mod hosts;
+mod limits;
+mod pools;
+
+/// Each text has one problem, at this place and with these words.
+fn refused(cases: &[(&str, &str, &str)]) {
+    for (text, place, words) in cases {
+        let problems = parse(text).expect_err(text);
+        assert_eq!(problems.len(), 1, "{text}\n{problems:#?}");
+        let found = problems[0].starts_with(&format!("p.toml:{place}: ")) && problems[0].contains(words);
+        assert!(found, "{text}\n{place} {words} is not what is said: {}", problems[0]);
+    }
+}
+
 fn parse(text: &str) -> Result<Settings, Vec<String>> {
     let (partial, problems) = file::parse(Path::new("p.toml"), text);
-    partial.settle(problems).map_err(|problems| problems.to_string().lines().map(str::to_owned).collect())
+    // As the program does it: flags, of which there are none here, go before the file.
+    Partial::default()
+        .over(partial)
+        .settle(problems)
+        .map_err(|problems| problems.to_string().lines().map(str::to_owned).collect())
 }
 
 #[test]
@@ -18,6 +36,13 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(settings.hold, HoldSettings::default());
     assert_eq!(settings.translation, Params::DEFAULT);
     assert_eq!(settings.icmp_errors_per_second, DEFAULT_ICMP_ERRORS_PER_SECOND);
+    assert_eq!(settings.translation_prefixes, [Prefix::WELL_KNOWN]);
+    assert_eq!(settings.sessions, SessionSettings::default());
+    assert_eq!(settings.quota, QuotaSettings::default());
+    assert_eq!(settings.timers, TimerSettings::default());
+    assert_eq!(settings.fragments, FragmentSettings::default());
+    assert_eq!((settings.records, settings.deterministic), (None, None));
+    assert!(settings.eams.is_empty() && settings.forwards.is_empty() && settings.below_rfc.is_empty());
 }
 
 #[test]
@@ -25,7 +50,7 @@ fn every_key_is_read() {
     let settings = parse(
         r#"
         interface = "nat0"
-        translation_prefix = "64:ff9b:1::/96"
+        translation_prefix = ["64:ff9b:1::/96", "64:ff9b:2::/96"]
         reservation_timeout = "1h 30m"
         address_rest = 5
         max_leases_per_subnet = 7
@@ -52,28 +77,150 @@ fn every_key_is_read() {
         packets_per_host = 2
         hosts = 10
         timeout = "2s"
+        [sessions]
+        max = 2_000_000
+        max_hosts = 1000
+        max_stored_syns = 0
+        filtering = "address-dependent"
+        answer_filtered = false
+        block_size = 64
+        block_for = "subscriber"
+        [quota]
+        subscriber_prefix_len = 56
+        ports = 1000
+        sessions = 2000
+        new_sessions_per_second = 30
+        new_sessions_burst = 40
+        [timers]
+        tcp_established = "3h"
+        tcp_transitory = "5m"
+        tcp_incoming_syn = "7s"
+        udp = 150
+        icmp = "1s"
+        port_rest = "3m"
+        tcp_port_rest = "0s"
+        fragment = "3s"
+        block_idle = "4m"
+        below_rfc = true
+        [fragments]
+        memory = 65_536
+        [records]
+        syslog = "tcp:[2001:db8::514]:601"
+        when_full = "go-on"
+        sessions = true
         [[pool]]
         prefix = "203.0.113.0/25"
+        sharing = "exclusive"
+        hosts = ["2001:db8:1::/48"]
         [[pool]]
         prefix = "203.0.113.128/25"
         masquerade = true
+        sharing = "ports"
+        ports = "2048-4095"
+        reserved_ports = ["3000-3010", "3306", 3389]
         [[static]]
         address = "203.0.113.10"
         host = "2001:db8::10"
+        [[forward]]
+        protocol = "udp"
+        address = "203.0.113.129"
+        port = 53
+        host = "2001:db8::53"
+        host_port = 5353
+        prefix = "64:ff9b:2::/96"
+        [[forward]]
+        protocol = "tcp"
+        address = "203.0.113.129"
+        port = 80
+        host = "2001:db8::80"
+        [[eam]]
+        ipv4 = "192.0.2.0/28"
+        ipv6 = "2001:db8:aaaa::/124"
+        [[eam]]
+        ipv4 = "192.0.2.200"
+        ipv6 = "2001:db8:bbbb::1"
         "#,
     )
     .unwrap();
     let expected = Settings {
         interface: "nat0".into(),
-        translation_prefix: "64:ff9b:1::/96".parse().unwrap(),
+        translation_prefixes: vec!["64:ff9b:1::/96".parse().unwrap(), "64:ff9b:2::/96".parse().unwrap()],
         pools: Pools::Explicit(vec![
-            PoolSettings { net: "203.0.113.0/25".parse().unwrap(), masquerade: false },
-            PoolSettings { net: "203.0.113.128/25".parse().unwrap(), masquerade: true },
+            PoolSettings {
+                sharing: Sharing::Exclusive,
+                hosts: vec!["2001:db8:1::/48".parse().unwrap()],
+                ..PoolSettings::new("203.0.113.0/25".parse().unwrap())
+            },
+            PoolSettings {
+                masquerade: true,
+                ports: PortRange::new(2048, 4095).unwrap(),
+                reserved_ports: [(3000, 3010), (3306, 3306), (3389, 3389)]
+                    .map(|(first, last)| PortRange::new(first, last).unwrap())
+                    .to_vec(),
+                ..PoolSettings::new("203.0.113.128/25".parse().unwrap())
+            },
         ]),
         static_pairs: vec![StaticPair {
             host: "2001:db8::10".parse().unwrap(),
             address: "203.0.113.10".parse().unwrap(),
         }],
+        eams: vec![
+            Eam::new("192.0.2.0/28".parse().unwrap(), "2001:db8:aaaa::/124".parse().unwrap()).unwrap(),
+            Eam::pair("192.0.2.200".parse().unwrap(), "2001:db8:bbbb::1".parse().unwrap()),
+        ],
+        forwards: vec![
+            Forward {
+                protocol: ForwardProtocol::Udp,
+                address: "203.0.113.129".parse().unwrap(),
+                port: 53,
+                host: "2001:db8::53".parse().unwrap(),
+                host_port: 5353,
+                prefix: 1,
+            },
+            Forward {
+                protocol: ForwardProtocol::Tcp,
+                address: "203.0.113.129".parse().unwrap(),
+                port: 80,
+                host: "2001:db8::80".parse().unwrap(),
+                host_port: 80,
+                prefix: 0,
+            },
+        ],
+        sessions: SessionSettings {
+            max: 2_000_000,
+            max_hosts: 1000,
+            max_stored_syns: 0,
+            filtering: Filtering::AddressDependent,
+            answer_filtered: false,
+            block_size: 64,
+            block_for: BlockFor::Subscriber,
+        },
+        quota: QuotaSettings {
+            subscriber_prefix_len: 56,
+            ports: Some(1000),
+            sessions: 2000,
+            new_sessions_per_second: 30,
+            new_sessions_burst: 40,
+        },
+        timers: TimerSettings {
+            tcp_established: Duration::from_hours(3),
+            tcp_transitory: Duration::from_mins(5),
+            tcp_incoming_syn: Duration::from_secs(7),
+            udp: Duration::from_secs(150),
+            icmp: Duration::from_secs(1),
+            port_rest: Duration::from_mins(3),
+            tcp_port_rest: Duration::ZERO,
+            fragment: Duration::from_secs(3),
+            block_idle: Duration::from_mins(4),
+        },
+        below_rfc: vec!["timers.icmp: 1s is less than the 1m of RFC 5508 REQ-2".into()],
+        fragments: FragmentSettings { memory: 65_536 },
+        records: Some(RecordSettings {
+            sink: RecordSink::Syslog(SyslogTarget::Tcp("[2001:db8::514]:601".into())),
+            when_full: WhenFull::GoOn,
+            sessions: true,
+        }),
+        deterministic: None,
         reservation_timeout: Duration::from_mins(90),
         address_rest: Duration::from_secs(5),
         max_leases_per_subnet: Some(7),
@@ -199,4 +346,76 @@ fn addresses_that_no_router_can_have_or_lease_are_refused() {
         let problems = parse(text).unwrap_err();
         assert!(problems.len() == 1 && problems[0].contains(expected), "{text}: {problems:?}");
     }
+}
+
+fn repository(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+#[test]
+fn the_shipped_examples_are_right_even_with_every_line_in_force() {
+    let example = repository("deploy/protomask.toml");
+    parse(&example).unwrap();
+    parse(&repository("deploy/kubernetes/protomask.toml")).unwrap();
+    // `#key = value` is an example, `# A sentence.` is none.
+    parse(&example.replace("\n#", "\n").replace("\n ", "\n# ")).unwrap();
+}
+
+#[test]
+fn the_defaults_of_the_example_are_those_of_the_program() {
+    let example = repository("deploy/protomask.toml").replace("\n#", "\n").replace("\n ", "\n# ");
+    let settings = parse(&example).unwrap();
+    assert_eq!(settings.sessions, SessionSettings::default());
+    let ports = Some(DEFAULT_QUOTA_PORTS);
+    assert_eq!(settings.quota, QuotaSettings { ports, ..QuotaSettings::default() });
+    assert_eq!(settings.timers, TimerSettings::default());
+    assert_eq!(settings.fragments, FragmentSettings::default());
+    assert_eq!(settings.hold, HoldSettings::default());
+    assert_eq!(settings.translation, Params::DEFAULT);
+}
+
+#[test]
+fn the_reference_shows_configurations_that_are_right() {
+    let reference = repository("docs/configuration.md");
+    let blocks: Vec<_> =
+        reference.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(blocks.len() >= 5, "{blocks:?}");
+    for block in blocks {
+        parse(block).unwrap_or_else(|problems| panic!("{block}\n{problems:#?}"));
+    }
+}
+
+#[test]
+fn the_reference_knows_every_key() {
+    let reference = repository("docs/configuration.md");
+    let mut number = 0;
+    for section in [
+        "",
+        "[log]",
+        "[translation]",
+        "[hold]",
+        "[[pool]]",
+        "[[static]]",
+        "[[eam]]",
+        "[[forward]]",
+        "[sessions]",
+        "[quota]",
+        "[timers]",
+        "[fragments]",
+        "[records]",
+        "[deterministic]",
+    ] {
+        let problems = parse(&format!("{section}\nno_such_key = 1")).unwrap_err();
+        let known = problems.iter().find_map(|problem| problem.split_once("known here: ")).unwrap().1;
+        for key in known.split(", ") {
+            let is_told =
+                [format!("`{key}`"), format!("[{key}]"), format!("{section} {key}`"), format!("\n{key} = ")];
+            assert!(
+                is_told.iter().any(|told| reference.contains(told)),
+                "{section} {key} is not in the reference"
+            );
+            number += 1;
+        }
+    }
+    assert!(number > 80, "{number} keys");
 }

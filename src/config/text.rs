@@ -1,13 +1,15 @@
 //! Values that a person writes: durations, addresses to listen at, lists.
 
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
 use interproto::{TrafficClass, ZeroChecksum};
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use super::Prometheus;
+use super::{Prometheus, SyslogTarget};
 
 /// Seconds as a plain number, or a duration like `2h` or `1m 30s`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -67,6 +69,54 @@ impl FromStr for Prometheus {
                 .to_owned()
         })
     }
+}
+
+/// A network, or an address, which is a network of its own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NetOrAddress<N>(pub(super) N);
+
+impl FromStr for NetOrAddress<Ipv4Net> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let net = text.parse().or_else(|_| text.parse::<Ipv4Addr>().map(Ipv4Net::from));
+        net.map(Self)
+            .map_err(|_| "neither an IPv4 network, like 192.0.2.0/28, nor an IPv4 address".to_owned())
+    }
+}
+
+impl FromStr for NetOrAddress<Ipv6Net> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let net = text.parse().or_else(|_| text.parse::<Ipv6Addr>().map(Ipv6Net::from));
+        net.map(Self)
+            .map_err(|_| "neither an IPv6 network, like 2001:db8::/124, nor an IPv6 address".to_owned())
+    }
+}
+
+impl FromStr for SyslogTarget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let target = match text.split_once(':') {
+            Some(("unix", path)) if path.starts_with('/') => Some(Self::Unix(path.into())),
+            Some(("udp", host)) if is_host_and_port(host) => Some(Self::Udp(host.to_owned())),
+            Some(("tcp", host)) if is_host_and_port(host) => Some(Self::Tcp(host.to_owned())),
+            _ => None,
+        };
+        target.ok_or_else(|| {
+            "write unix:/dev/log, udp:HOST:PORT or tcp:HOST:PORT, like udp:192.0.2.1:514 or tcp:[2001:db8::1]:601"
+                .to_owned()
+        })
+    }
+}
+
+/// Whether this is a name or an address, with a port. An IPv6 address is in brackets.
+fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let is_bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+    !host.is_empty() && !is_bare_v6 && port.parse().is_ok_and(|port: u16| port != 0)
 }
 
 /// What becomes of the type of service: `copy`, `zero` or `dscp:46`.

@@ -45,10 +45,13 @@ struct Address {
     behind: u32,
 }
 
+/// Addresses that were made together.
+type Chunk = Box<[Option<Address>]>;
+
 /// All addresses of one network.
 ///
-/// A new host gets a block of the address that is being filled, until half of its blocks are taken: the rest is for the growth
-/// of those hosts, who keep their address. When no address is untouched any more, the emptiest one comes next.
+/// A new host gets a block of an address that nobody has used, or else of the emptiest one: a host keeps its address, so what
+/// is free beside its first block is its room to grow.
 #[derive(Debug)]
 pub(super) struct Addresses {
     net: Ipv4Net,
@@ -58,15 +61,14 @@ pub(super) struct Addresses {
     usable_high: u16,
     usable_low: u16,
     reserved: std::collections::HashSet<u32>,
-    chunks: Box<[Option<Box<[Option<Address>]>>]>,
+    chunks: Box<[Option<Chunk>]>,
     /// Addresses below this one have been used or are reserved.
     next_fresh: u32,
     end: u32,
-    filling: u32,
     /// The first address of each level of free high blocks, the emptiest addresses last.
     levels: [u32; LEVELS],
     used: u64,
-    addresses: u64,
+    in_use: u64,
     high_water: u64,
 }
 
@@ -108,10 +110,9 @@ impl Addresses {
             chunks: (0..chunks).map(|_| None).collect(),
             next_fresh: edge,
             end,
-            filling: NONE,
             levels: [NONE; LEVELS],
             used: 0,
-            addresses: 0,
+            in_use: 0,
             high_water: 0,
         }
     }
@@ -163,7 +164,11 @@ impl Addresses {
         (usize::from(high) * (LEVELS - 1)).div_ceil(all).min(LEVELS - 1)
     }
 
+    /// Puts an address among those of its level. A reserved one, which may have blocks from before, is nowhere.
     fn enlist(&mut self, place: u32) {
+        if self.reserved.contains(&place) {
+            return;
+        }
         let Some(high) = self.get(place).map(|address| address.high) else { return };
         let level = self.level(high);
         let first = std::mem::replace(&mut self.levels[level], place);
@@ -176,6 +181,9 @@ impl Addresses {
     }
 
     fn delist(&mut self, place: u32) {
+        if self.reserved.contains(&place) {
+            return;
+        }
         let Some((high, before, behind)) =
             self.get(place).map(|address| (address.high, address.before, address.behind))
         else {
@@ -194,18 +202,9 @@ impl Addresses {
 
     /// Takes a block of an address for a host that has no other.
     pub(super) fn take(&mut self, class: Class, random: u64) -> Option<(Ipv4Addr, u16)> {
-        let (filling, half) = (self.filling, self.usable_high / 2);
-        let has_room =
-            |address: &mut Address| address.high > half && (class == Class::High || address.low > 0);
-        if self.get(filling).is_some_and(has_room) {
-            return self.take_at(filling, class, random);
-        }
         if let Some(place) = self.fresh() {
-            self.filling = place;
             self.get_or_new(place)?;
-            if let Some(taken) = self.take_at(place, class, random) {
-                return Some(taken);
-            }
+            return self.take_at(place, class, random);
         }
         let emptiest = self.levels.iter().rev().copied().find(|first| *first != NONE)?;
         self.take_at(emptiest, class, random)
@@ -228,6 +227,10 @@ impl Addresses {
     /// Takes a block of this address.
     pub(super) fn take_of(&mut self, address: Ipv4Addr, class: Class, random: u64) -> Option<u16> {
         let place = self.place(address);
+        // It may have been reserved since it was first used.
+        if self.reserved.contains(&place) {
+            return None;
+        }
         self.take_at(place, class, random).map(|(_, port)| port)
     }
 
@@ -273,7 +276,7 @@ impl Addresses {
             let count = if first_port < 1024 { &mut address.low } else { &mut address.high };
             *count = if used { *count - 1 } else { *count + 1 };
             let is_untouched = address.high + address.low == all;
-            self.addresses = self.addresses + u64::from(was_untouched) - u64::from(is_untouched);
+            self.in_use = self.in_use + u64::from(was_untouched) - u64::from(is_untouched);
         }
         self.used = if used { self.used + 1 } else { self.used - 1 };
         self.high_water = self.high_water.max(self.used);
@@ -299,7 +302,7 @@ impl Addresses {
             net: self.net,
             used: self.used,
             free: blocks.saturating_sub(self.used),
-            addresses: self.addresses,
+            addresses: self.in_use,
             high_water: self.high_water,
         }
     }

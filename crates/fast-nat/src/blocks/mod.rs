@@ -42,6 +42,8 @@ pub struct BlockPoolConfig {
     pub reserved_addresses: Vec<Ipv4Addr>,
     /// Single ports that static bindings have.
     pub reserved_endpoints: Vec<(Ipv4Addr, u16)>,
+    /// For tests and replays: a number that makes every choice repeatable.
+    pub seed: Option<u64>,
 }
 
 /// Why a host gets no block.
@@ -61,6 +63,9 @@ pub enum BlockRefusal {
         /// What they may have.
         limit: u32,
     },
+    /// The host has as many blocks as one may have.
+    #[error("the host has 128 port blocks, the most that one may have")]
+    TooManyBlocks,
     /// The source is not one that could hold a lease: see [`is_eligible_host`].
     #[error("{0} cannot hold a lease")]
     NotEligible(Ipv6Addr),
@@ -135,7 +140,12 @@ impl BlockPool {
         if let Some(net) = nets.iter().find(|net| net.blocks_per_address() == 0) {
             return Err(InvalidPool::NoBlock(net.net(), config.block_size));
         }
-        Ok(Self { config: config.clone(), nets, hasher: Hasher::random(), randoms: 0 })
+        Ok(Self {
+            config: config.clone(),
+            nets,
+            hasher: config.seed.map_or_else(Hasher::random, Hasher::seeded),
+            randoms: 0,
+        })
     }
 
     fn nets(config: &BlockPoolConfig) -> Vec<Addresses> {
@@ -163,14 +173,24 @@ impl BlockPool {
         class: PortClass,
         now: Timestamp,
     ) -> Result<Granted, BlockRefusal> {
+        self.grant_from(nat, host, class, now, |_| true)
+    }
+
+    /// The same for a host that may have addresses of some of the networks only.
+    pub fn grant_from(
+        &mut self,
+        nat: &Nat64,
+        host: Ipv6Addr,
+        class: PortClass,
+        now: Timestamp,
+        may_use: impl Fn(Ipv4Net) -> bool,
+    ) -> Result<Granted, BlockRefusal> {
         if !is_eligible_host(host) {
             return Err(BlockRefusal::NotEligible(host));
         }
-        match self.grant_of(nat, host, class, now) {
-            Err(BlockRefusal::PoolExhausted | BlockRefusal::AddressExhausted(_))
-                if class == PortClass::Low =>
-            {
-                let granted = self.grant_of(nat, host, PortClass::High, now);
+        match self.grant_of(nat, host, class, now, &may_use) {
+            Err(_) if class == PortClass::Low => {
+                let granted = self.grant_of(nat, host, PortClass::High, now, &may_use);
                 nat.deny_low(host);
                 granted
             }
@@ -184,6 +204,7 @@ impl BlockPool {
         host: Ipv6Addr,
         class: PortClass,
         now: Timestamp,
+        may_use: &impl Fn(Ipv4Net) -> bool,
     ) -> Result<Granted, BlockRefusal> {
         let standing = nat.standing(host, class);
         if !standing.needs_block {
@@ -198,22 +219,21 @@ impl BlockPool {
         let kind = Class::from(class);
         self.randoms += 1;
         let random = self.hasher.random_number(self.randoms);
-        let (net, address, first_port) = match standing.address {
-            Some(address) => self
-                .nets
+        let (net, address, first_port) = if let Some(address) = standing.address {
+            self.nets
                 .iter_mut()
                 .enumerate()
                 .find(|(_, net)| net.contains(address))
                 .and_then(|(n, net)| Some((n, address, net.take_of(address, kind, random)?)))
-                .ok_or(BlockRefusal::AddressExhausted(address))?,
-            None => {
-                let taken = self
-                    .nets
-                    .iter_mut()
-                    .enumerate()
-                    .find_map(|(n, net)| net.take(kind, random).map(|(a, p)| (n, a, p)));
-                taken.ok_or(BlockRefusal::PoolExhausted)?
-            }
+                .ok_or(BlockRefusal::AddressExhausted(address))?
+        } else {
+            let taken = self
+                .nets
+                .iter_mut()
+                .enumerate()
+                .filter(|(_, net)| may_use(net.net()))
+                .find_map(|(n, net)| net.take(kind, random).map(|(a, p)| (n, a, p)));
+            taken.ok_or(BlockRefusal::PoolExhausted)?
         };
         let block = Block { address, first_port, size, reserved: self.reserved(net, address, first_port) };
         match nat.give_block(host, &block, now) {
@@ -222,6 +242,7 @@ impl BlockPool {
                 self.nets[net].mark_free(address, first_port);
                 Err(match error {
                     GiveError::OtherAddress(address) => BlockRefusal::AddressExhausted(address),
+                    GiveError::TooMany => BlockRefusal::TooManyBlocks,
                     GiveError::Full | GiveError::NotABlock => BlockRefusal::TableFull,
                 })
             }

@@ -75,7 +75,8 @@ impl Default for Timers {
     }
 }
 
-/// What one subscriber may have (RFC 6888 REQ-4, REQ-5).
+/// What one subscriber may have (RFC 6888 REQ-4, REQ-5): as many sessions as these that its hosts open, and as many that are
+/// opened from outside. So a stranger cannot use up what the hosts need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
     /// Sessions at a time.
@@ -117,8 +118,13 @@ pub struct NatConfig {
     pub lease_prefix_len: u8,
     /// Whether ports below 1024 are to be had: a host's low ports are then mapped to low ports where possible.
     pub low_ports: bool,
+    /// The most ports of one block and protocol that rest at a time (RFC 6888 REQ-8): of more than that, those that have rested
+    /// longest are free.
+    pub max_resting_ports: u16,
     /// Events that may wait to be fetched; 0: none are made.
     pub events: usize,
+    /// For tests and replays: a number that makes every choice repeatable. `None`: a stranger cannot foresee any.
+    pub seed: Option<u64>,
 }
 
 impl Default for NatConfig {
@@ -135,7 +141,9 @@ impl Default for NatConfig {
             subscriber_prefix_len: 64,
             lease_prefix_len: 128,
             low_ports: false,
+            max_resting_ports: u16::MAX,
             events: 0,
+            seed: None,
         }
     }
 }

@@ -75,6 +75,8 @@ impl Standing {
     const ANSWERED: u32 = 1 << 9;
     /// It has been established, and that was told.
     const ESTABLISHED: u32 = 1 << 10;
+    /// It was opened from the IPv4 side.
+    const FROM_OUTSIDE: u32 = 1 << 11;
 
     pub(super) const fn new(state: SessionState) -> Self {
         Self(state as u32)
@@ -110,6 +112,14 @@ impl Standing {
 
     pub(super) const fn with_established(self) -> Self {
         Self(self.0 | Self::ESTABLISHED)
+    }
+
+    pub(super) const fn opened_from_outside(self) -> Self {
+        Self(self.0 | Self::FROM_OUTSIDE)
+    }
+
+    pub(super) const fn opened_by(self) -> Side {
+        if self.0 & Self::FROM_OUTSIDE == 0 { Side::V6 } else { Side::V4 }
     }
 
     pub(super) const fn slot(self) -> usize {
@@ -243,6 +253,11 @@ impl Binding {
         self.mapped.fetch_and(!STATIC, Ordering::Relaxed);
     }
 
+    /// It does not end any more.
+    pub(super) fn make_static(&self) {
+        self.mapped.fetch_or(STATIC, Ordering::Relaxed);
+    }
+
     /// Begins its use.
     pub(super) fn begin(&self, bound: &Bound, block: u32) {
         let bits = bound.host.to_bits();
@@ -310,10 +325,17 @@ pub(super) struct SubscriberData {
     /// Its prefix, the rest zero.
     pub(super) prefix: u128,
     pub(super) hosts: u32,
-    pub(super) sessions: u32,
+    /// Its sessions by the side that opened them.
+    pub(super) opened: [u32; 2],
     /// Ports in the blocks of its hosts.
     pub(super) ports: u32,
-    /// Tenths of a session that it may still open, and as of which tick.
+    /// For new sessions, by the side that opens them.
+    pub(super) buckets: [Bucket; 2],
+}
+
+/// Tenths of a session that may still be opened, and as of which tick.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Bucket {
     pub(super) tokens: u64,
     pub(super) filled: u32,
 }

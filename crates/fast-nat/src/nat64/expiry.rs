@@ -4,7 +4,9 @@ use std::sync::atomic::Ordering;
 
 use super::held::Held;
 use super::wheel::Next;
-use super::*;
+use super::{
+    Binding, Event, Nat64, Output, Protocol, SHARDS, SessionRef, SessionState, Timestamp, entries, tick,
+};
 
 /// Sessions that one call visits at most: each touches up to seven entries.
 const STEP: usize = 32;

@@ -15,6 +15,11 @@ impl Hasher {
         Self(SipHasher13::new_with_key(&crate::random_key()))
     }
 
+    /// Always the same one for a seed.
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self(SipHasher13::new_with_keys(seed, !seed))
+    }
+
     /// A binding's, by its IPv6 side.
     #[inline]
     pub(super) fn host_port(&self, host: Ipv6Addr, key: u32) -> u64 {
@@ -27,9 +32,10 @@ impl Hasher {
     /// A binding's, by its IPv4 side.
     #[inline]
     pub(super) fn address_port(&self, address: Ipv4Addr, port: u16, protocol: Protocol) -> u64 {
-        let [a, b, c, d] = address.octets();
-        let [p, q] = port.to_ne_bytes();
-        self.0.hash(&[a, b, c, d, p, q, protocol as u8])
+        let mut bytes = [protocol as u8; 7];
+        bytes[..4].copy_from_slice(&address.octets());
+        bytes[4..6].copy_from_slice(&port.to_ne_bytes());
+        self.0.hash(&bytes)
     }
 
     /// A session's: its binding's number, and its remote.

@@ -4,16 +4,21 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 
-use super::entries::{BlockData, Bound, HostData, Standing, SubscriberData, endpoint, turn};
+use super::entries::{
+    BlockData, Bound, Bucket, HostData, Standing, SubscriberData, endpoint, endpoint_parts, turn,
+};
 use super::look_up::Found;
 use super::ports::PortSet;
 use super::slab::Entry;
 use super::tcp::{self, Side};
 use super::wheel::Wheel;
-use super::*;
+use super::{
+    AtomicU32, Binding, Event, Index, Ipv4Addr, Ipv6Addr, Nat64, Passing, PortClass, Protocol, Refused,
+    SHARDS, Session, SessionRef, SessionState, SessionView, Signal, Slab, index,
+};
 
-/// Blocks of one host that are looked through for a free port. One that was found to have some comes first the next time.
-const BLOCKS_LOOKED_AT: u32 = 64;
+/// Blocks of one host: as many are looked through for a free port. One that was found to have some comes first the next time.
+pub(super) const MOST_BLOCKS: u32 = 128;
 
 /// Ports whose rest is over that one call sets free.
 const PROMOTED: u16 = 32;
@@ -203,7 +208,7 @@ impl Held<'_> {
         let mut standing = Standing::new(state);
         standing = match side {
             Side::V6 => standing.with_taken_part(),
-            Side::V4 => standing.with_answered(),
+            Side::V4 => standing.with_answered().opened_from_outside(),
         };
         if state == SessionState::Established {
             standing = standing.with_answered().with_established();
@@ -234,7 +239,7 @@ impl Held<'_> {
             binding.hint.store(id, Ordering::Release);
         }
         nat.by_protocol[bound.protocol() as usize].fetch_add(1, Ordering::Relaxed);
-        self.with_subscriber_of(bound.owner, |subscriber| subscriber.sessions += 1);
+        self.with_subscriber_of(bound.owner, |subscriber| subscriber.opened[side.index()] += 1);
         nat.event(id, Event::Started);
         if state == SessionState::Established {
             nat.event(id, Event::Established);
@@ -257,13 +262,14 @@ impl Held<'_> {
             binding.hint.store(0, Ordering::Relaxed);
         }
         turn(&session.version);
-        self.withdraw(binding_id, entries::endpoint_parts(remote).0);
+        self.withdraw(binding_id, endpoint_parts(remote).0);
         nat.by_protocol[bound.protocol() as usize].fetch_sub(1, Ordering::Relaxed);
         if session.standing().taken_part() {
             binding.taken_part.fetch_sub(1, Ordering::Relaxed);
         }
         nat.sessions.give_back(id);
-        self.with_subscriber_of(bound.owner, |subscriber| subscriber.sessions -= 1);
+        let opened_by = session.standing().opened_by();
+        self.with_subscriber_of(bound.owner, |subscriber| subscriber.opened[opened_by.index()] -= 1);
         if binding.sessions.fetch_sub(1, Ordering::Relaxed) == 1 && !bound.is_static() {
             self.end_binding(binding_id, &bound, tick);
         }
@@ -416,11 +422,11 @@ impl Held<'_> {
         let random = self.random();
         let mut data = host.data.lock();
         let kind = protocol as usize;
-        let rest = nat.timers.rest[kind];
-        let wanted = wanted.map(entries::endpoint_parts);
+        let (rest, most_resting) = (nat.timers.rest[kind], nat.config.max_resting_ports);
+        let wanted = wanted.map(endpoint_parts);
         let (mut best, mut before, mut may_promote) = (None, 0, PROMOTED);
         let mut at = data.first_block;
-        for _ in 0..BLOCKS_LOOKED_AT {
+        for _ in 0..MOST_BLOCKS {
             let Some(block) = nat.blocks.get(at) else { break };
             self.touched += 1;
             let mut this = block.data.lock();
@@ -428,7 +434,7 @@ impl Held<'_> {
             if this.class() == class {
                 let address = Ipv4Addr::from_bits(this.address);
                 let ports = this.ports_of(protocol);
-                let promoted = ports.promote(tick, rest, may_promote);
+                let promoted = ports.promote(tick, rest, (may_promote, most_resting));
                 may_promote -= promoted;
                 self.touched += u32::from(promoted);
                 data.free[class as usize][kind] += u32::from(promoted);
@@ -565,9 +571,9 @@ impl Held<'_> {
         }
         let nat = self.nat;
         let id = nat.subscribers.take()?;
-        let tokens = u64::from(nat.config.quota.burst) * 10;
+        let full = Bucket { tokens: u64::from(nat.config.quota.burst) * 10, filled: tick };
         *nat.subscribers.get(id)?.data.lock() =
-            SubscriberData { prefix, tokens, filled: tick, ..SubscriberData::default() };
+            SubscriberData { prefix, buckets: [full; 2], ..SubscriberData::default() };
         if !nat.subscriber_index.insert(nat.subscriber_index.place(nat.hasher.prefix(prefix)), id) {
             nat.subscribers.give_back(id);
             return None;
@@ -602,15 +608,16 @@ impl Held<'_> {
         nat.subscribers.give_back(id);
     }
 
-    /// Whether a subscriber may have one session more (RFC 6888 REQ-4).
-    pub(super) fn check_sessions(&self, subscriber: u32) -> Result<(), Refused> {
+    /// Whether a subscriber may have one session more that this side opens (RFC 6888 REQ-4).
+    pub(super) fn check_sessions(&self, subscriber: u32, side: Side) -> Result<(), Refused> {
         let most = self.nat.config.quota.sessions;
-        let is_full = self.with_subscriber(subscriber, |data| data.sessions >= most).unwrap_or_default();
+        let is_full =
+            self.with_subscriber(subscriber, |data| data.opened[side.index()] >= most).unwrap_or_default();
         if is_full { Err(Refused::SessionQuota) } else { Ok(()) }
     }
 
-    /// Takes a token of a subscriber's rate of new sessions (RFC 6888 REQ-5).
-    pub(super) fn take_token(&self, subscriber: u32, tick: u32) -> Result<(), Refused> {
+    /// Takes a token of a subscriber's rate of new sessions that this side opens (RFC 6888 REQ-5).
+    pub(super) fn take_token(&self, subscriber: u32, side: Side, tick: u32) -> Result<(), Refused> {
         let quota = &self.nat.config.quota;
         let rate = u64::from(quota.new_sessions_per_second);
         if rate == 0 {
@@ -619,11 +626,12 @@ impl Held<'_> {
         let full = u64::from(quota.burst) * 10;
         let taken = self.with_subscriber(subscriber, |data| {
             // A tick is a tenth of a second, and a token is counted in tenths.
-            let gained = u64::from(tick.saturating_sub(data.filled)) * rate;
-            data.tokens = (data.tokens + gained).min(full);
-            data.filled = data.filled.max(tick);
-            let rest = data.tokens.checked_sub(10);
-            data.tokens = rest.unwrap_or(data.tokens);
+            let bucket = &mut data.buckets[side.index()];
+            let gained = u64::from(tick.saturating_sub(bucket.filled)) * rate;
+            bucket.tokens = (bucket.tokens + gained).min(full);
+            bucket.filled = bucket.filled.max(tick);
+            let rest = bucket.tokens.checked_sub(10);
+            bucket.tokens = rest.unwrap_or(bucket.tokens);
             rest.is_some()
         });
         if taken.unwrap_or_default() { Ok(()) } else { Err(Refused::RateQuota) }

@@ -6,7 +6,9 @@ use super::entries::endpoint;
 use super::look_up::reached;
 use super::outbound::goes_on;
 use super::tcp::{self, Side};
-use super::*;
+use super::{
+    Binding, Inbound, Nat64, Passing, Protocol, Reached, Refused, SessionState, Signal, Timestamp, tick,
+};
 
 /// How often it is looked again when a binding has ended and another one begun under the same number meanwhile.
 const ATTEMPTS: usize = 3;
@@ -47,7 +49,8 @@ impl Nat64 {
                 held.advance(&found, &bound, Side::V4, packet, tick);
                 return Ok(reached(&bound, Some(found.reference()), false));
             }
-            if !held.is_permitted(id, flow.remote) {
+            // The operator has opened a static binding by name.
+            if !bound.is_static() && !held.is_permitted(id, flow.remote) {
                 drop(held);
                 return Err(self.store(flow, packet, tick).unwrap_or(Refused::Filtered));
             }
@@ -58,11 +61,12 @@ impl Nat64 {
             let taken_part =
                 self.bindings.get(id).is_some_and(|binding| binding.taken_part.load(Ordering::Relaxed) > 0);
             if !bound.is_static() && !taken_part {
-                return Err(Refused::NoBinding);
+                break;
             }
             let subscriber = held.with_host(bound.owner, |host| host.subscriber).unwrap_or_default();
-            held.check_sessions(subscriber)?;
-            held.take_token(subscriber, tick)?;
+            held.check_sessions(subscriber, Side::V4)?;
+            self.check_room()?;
+            held.take_token(subscriber, Side::V4, tick)?;
             let state =
                 if flow.protocol == Protocol::Tcp { tcp::first(Side::V4) } else { SessionState::OneWay };
             let remote = (flow.remote, flow.remote_port);

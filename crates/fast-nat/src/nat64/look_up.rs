@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::entries::{Bound, Standing, binding_key, endpoint, in_use};
 use super::index::Place;
-use super::*;
+use super::{Binding, Inbound, Index, Ipv4Addr, Mapped, Nat64, Outbound, Reached, SessionRef};
 
 /// A session that was found, as it stood.
 #[derive(Debug, Clone, Copy)]

@@ -120,7 +120,7 @@ impl Nat64 {
             .then(|| (Slab::new(config.max_sessions), Index::new(config.max_sessions)));
         Ok(Self {
             timers: TimerTicks::from(&config.timers),
-            hasher: Hasher::random(),
+            hasher: config.seed.map_or_else(Hasher::random, Hasher::seeded),
             shards: (0..SHARDS).map(shard).collect(),
             sessions: Slab::new(config.max_sessions),
             bindings: Slab::new(config.max_bindings),
@@ -155,6 +155,11 @@ impl Nat64 {
     /// What is to be sent; call it until `None` after [`Self::expire`]. At most 1024 wait.
     pub fn poll_output(&self, _now: Timestamp) -> Option<Output> {
         self.outputs.pop()
+    }
+
+    /// Whether anything is to be sent.
+    pub fn has_outputs(&self) -> bool {
+        !self.outputs.is_empty()
     }
 
     /// Outputs that found no room to wait in. A session whose probe is lost ends as if it had not been answered.

@@ -6,7 +6,10 @@ use super::entries::{Bound, Standing, binding_key, endpoint};
 use super::held::Held;
 use super::look_up::mapped;
 use super::tcp::{self, Side};
-use super::*;
+use super::{
+    Mapped, Nat64, Outbound, Passing, PortClass, Protocol, Refused, Seen, SessionRef, SessionState, Signal,
+    Timestamp, tick,
+};
 
 impl Nat64 {
     /// A packet from the IPv6 side: what it leaves with, or why it does not.
@@ -43,15 +46,16 @@ impl Nat64 {
                 return Ok(mapped(&bound, None, false));
             }
             let subscriber = held.with_host(bound.owner, |host| host.subscriber).unwrap_or_default();
-            held.check_sessions(subscriber)?;
-            held.take_token(subscriber, tick)?;
+            held.check_sessions(subscriber, Side::V6)?;
+            self.check_room()?;
+            held.take_token(subscriber, Side::V6, tick)?;
             return held.open(id, &bound, flow, packet, tick);
         }
         if !opens {
             return Err(Refused::NoSession);
         }
         if let Some(subscriber) = held.subscriber(prefix) {
-            held.check_sessions(subscriber)?;
+            held.check_sessions(subscriber, Side::V6)?;
         }
         let wants_low = self.config.low_ports && flow.protocol != Protocol::Icmp && flow.port < 1024;
         let owner = held.host(self.lease_prefix(flow.host));
@@ -77,9 +81,9 @@ impl Nat64 {
         let port = port.map_err(Refused::NeedsBlock)?;
         let key = binding_key(flow.prefix, flow.protocol, flow.port);
         let bound = Bound::new(key, flow.host, port.address, port.number, owner);
-        let made = held
-            .take_token(subscriber, tick)
-            .and_then(|()| if self.sessions.is_full() { Err(Refused::TableFull) } else { Ok(()) })
+        let room = if self.bindings.is_full() { Err(Refused::TableFull) } else { self.check_room() };
+        let made = room
+            .and_then(|()| held.take_token(subscriber, Side::V6, tick))
             .and_then(|()| held.begin_binding(&bound, port.block));
         let id = match made {
             Ok(id) => id,
@@ -95,6 +99,13 @@ impl Nat64 {
                 Err(refused)
             }
         }
+    }
+}
+
+impl Nat64 {
+    /// Whether there is room for a session more.
+    pub(super) fn check_room(&self) -> Result<(), Refused> {
+        if self.sessions.is_full() { Err(Refused::TableFull) } else { Ok(()) }
     }
 }
 
@@ -126,13 +137,13 @@ impl Held<'_> {
 #[inline]
 pub(super) fn goes_on(standing: Standing, protocol: Protocol, signal: Signal) -> Option<bool> {
     use SessionState::{Established, OneWay, Trans, V4FinRcv, V4FinV6FinRcv, V4Init, V6FinRcv, V6Init};
-    match (protocol, standing.state()) {
-        (Protocol::Udp | Protocol::Icmp, Established | OneWay) => Some(true),
-        (Protocol::Tcp, _) if signal != Signal::None => None,
-        (Protocol::Tcp, Established | V4FinRcv | V6FinRcv) => Some(true),
-        (Protocol::Tcp, V4Init | V6Init | V4FinV6FinRcv) => Some(false),
-        (Protocol::Tcp, Trans) => None,
-        _ => None,
+    if protocol == Protocol::Tcp && signal != Signal::None {
+        return None;
+    }
+    match standing.state() {
+        OneWay | Established | V4FinRcv | V6FinRcv => Some(true),
+        V4Init | V6Init | V4FinV6FinRcv => Some(false),
+        Trans => None,
     }
 }
 

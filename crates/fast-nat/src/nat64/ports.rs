@@ -46,12 +46,12 @@ impl PortSet {
         self.free_count
     }
 
-    /// Lets at most `most` ports whose rest is over be taken again; says how many.
-    pub(super) fn promote(&mut self, tick: u32, rest: u32, most: u16) -> u16 {
+    /// Lets at most `most` ports be taken again whose rest is over, or which are more than may rest; says how many.
+    pub(super) fn promote(&mut self, tick: u32, rest: u32, (most, most_resting): (u16, u16)) -> u16 {
         let mut promoted = 0;
         while promoted < most
             && let Some(freed) = self.freed.get(usize::from(self.first))
-            && tick.saturating_sub(*freed) > rest
+            && (tick.saturating_sub(*freed) > rest || self.resting > most_resting)
         {
             let port = self.first;
             self.first = self.behind.get(usize::from(port)).copied().unwrap_or(NONE);
@@ -145,8 +145,8 @@ mod tests {
             for (n, port) in taken.iter().enumerate() {
                 set.release(*port, n as u32);
             }
-            assert_eq!(set.promote(10, 10, 9), 0, "a rest of ten ticks is not over after ten");
-            assert_eq!(set.promote(11, 10, 9), 1);
+            assert_eq!(set.promote(10, 10, (9, size)), 0, "a rest of ten ticks is not over after ten");
+            assert_eq!(set.promote(11, 10, (9, size)), 1);
             assert_eq!(set.take_any(None, 7), Some(taken[0]));
             taken.sort_unstable();
             taken.dedup();

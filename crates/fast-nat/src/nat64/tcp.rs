@@ -37,31 +37,39 @@ pub(super) const fn first(side: Side) -> State {
 
 /// What a packet does to a session in `state`.
 #[inline]
+#[allow(clippy::match_same_arms, reason = "one block for each state, as the RFC has it")]
 pub(super) fn step(state: State, side: Side, signal: Signal) -> Step {
     let to = |next| Step { next, refresh: true };
     let stay = Step { next: state, refresh: false };
     let renew = Step { next: state, refresh: true };
     match (state, side, signal) {
-        (State::V6Init, Side::V4, Signal::Syn) | (State::V4Init, Side::V6, Signal::Syn) => {
-            to(State::Established)
-        }
+        (State::V6Init, Side::V4, Signal::Syn) => to(State::Established),
         (State::V6Init, Side::V6, Signal::Syn) => renew,
-        (State::V6Init | State::V4Init, ..) => stay,
-        // A tuple that is used again before its old connection is forgotten (RFC 7857 §2 keeps the connection usable; RFC 6146
-        // would let the new one die with the old one's timer).
-        (State::V4FinV6FinRcv, side, Signal::Syn) => to(first(side)),
-        (State::V4FinV6FinRcv, ..) => stay,
-        (State::Trans, _, Signal::Rst) => stay,
-        (State::Trans, ..) => to(State::Established),
-        // RFC 6146 asks for it in ESTABLISHED; a connection that is half closed is no less over (RFC 7857 §2.2).
-        (State::Established | State::V4FinRcv | State::V6FinRcv, _, Signal::Rst) => to(State::Trans),
+        (State::V6Init, ..) => stay,
+
+        (State::V4Init, Side::V6, Signal::Syn) => to(State::Established),
+        (State::V4Init, ..) => stay,
+
         (State::Established, Side::V4, Signal::Fin) => to(State::V4FinRcv),
         (State::Established, Side::V6, Signal::Fin) => to(State::V6FinRcv),
-        (State::V4FinRcv, Side::V6, Signal::Fin) | (State::V6FinRcv, Side::V4, Signal::Fin) => {
-            to(State::V4FinV6FinRcv)
-        }
-        (State::Established | State::V4FinRcv | State::V6FinRcv, ..) => renew,
-        // No TCP state.
+        (State::Established, _, Signal::Rst) => to(State::Trans),
+        (State::Established, ..) => renew,
+
+        // RFC 6146 has RST end an established connection soon; one that is half closed is no less over (RFC 7857 §2.2).
+        (State::V4FinRcv | State::V6FinRcv, _, Signal::Rst) => to(State::Trans),
+        (State::V4FinRcv, Side::V6, Signal::Fin) => to(State::V4FinV6FinRcv),
+        (State::V6FinRcv, Side::V4, Signal::Fin) => to(State::V4FinV6FinRcv),
+        (State::V4FinRcv | State::V6FinRcv, ..) => renew,
+
+        // A tuple that is used again before its old connection is forgotten: RFC 6146 would let the new connection end with
+        // the old one's timer.
+        (State::V4FinV6FinRcv, side, Signal::Syn) => to(first(side)),
+        (State::V4FinV6FinRcv, ..) => stay,
+
+        (State::Trans, _, Signal::Rst) => stay,
+        (State::Trans, ..) => to(State::Established),
+
+        // No state of TCP.
         (State::OneWay, ..) => stay,
     }
 }

@@ -45,6 +45,7 @@ fn pool() -> BlockPool {
         max_ports_per_subscriber: 1024,
         reserved_addresses: vec![],
         reserved_endpoints: vec![],
+        seed: None,
     })
     .unwrap()
 }

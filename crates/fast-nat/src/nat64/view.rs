@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::entries::{endpoint_parts, in_use};
-use super::*;
+use super::{Inbound, Nat64, Outbound, SessionRef, SessionView, moment};
 
 impl Nat64 {
     /// All about this session, if it is not over.
