@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use fast_nat::nat64::{Filtering, Mapped, Nat64, NatConfig, Outbound, Passing, Quota, Refused, Timers};
+use fast_nat::nat64::{Mapped, Nat64, NatConfig, Outbound, Passing, Quota, Refused};
 use fast_nat::{BlockPool, BlockPoolConfig, Granted, PortNet, Timestamp};
 
 use crate::weight;
@@ -18,21 +18,15 @@ pub(crate) const POOL: &str = "203.0.113.0/24";
 /// is counted.
 const QUOTA: Quota = Quota { sessions: 10_000, new_sessions_per_second: 1_000, burst: 10_000 };
 
-/// Bounds of the engine for so many sessions, with everything on that costs something.
+/// Bounds of the engine for so many sessions; timers, resting ports and filtering as they come.
 pub(crate) fn config(sessions: u32) -> NatConfig {
     NatConfig {
         max_sessions: sessions,
         max_bindings: sessions,
         max_hosts: 16_384,
         max_blocks: 131_072,
-        max_stored_syns: 4096,
-        filtering: Filtering::EndpointIndependent,
-        timers: Timers::default(),
         quota: QUOTA,
-        subscriber_prefix_len: 64,
-        lease_prefix_len: 128,
-        low_ports: false,
-        events: 0,
+        ..NatConfig::default()
     }
 }
 
@@ -44,6 +38,7 @@ pub(crate) fn pool(net: &str) -> Result<BlockPool> {
         max_ports_per_subscriber: 16_384,
         reserved_addresses: vec![],
         reserved_endpoints: vec![],
+        seed: None,
     };
     Ok(BlockPool::new(&config)?)
 }
