@@ -1,0 +1,92 @@
+//! Configurations in which everything is scarce.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::api::{BlockPoolConfig, Filtering, NatConfig, PortNet, Quota, Timers};
+
+use super::run::Setup;
+
+/// The size of all blocks.
+const BLOCK: u16 = 16;
+
+fn nat() -> NatConfig {
+    NatConfig {
+        max_sessions: 40,
+        max_bindings: 30,
+        max_hosts: 5,
+        max_blocks: 9,
+        max_stored_syns: 4,
+        filtering: Filtering::EndpointIndependent,
+        timers: Timers {
+            // A twentieth of a tick more than whole ones: rounded up.
+            icmp: Duration::from_millis(60_005),
+            ..Timers::DEFAULT
+        },
+        quota: Quota { sessions: 18, new_sessions_per_second: 1, burst: 5 },
+        subscriber_prefix_len: 64,
+        lease_prefix_len: 128,
+        low_ports: true,
+        max_resting_ports: u16::MAX,
+        events: 48,
+        seed: None,
+    }
+}
+
+fn pool() -> BlockPoolConfig {
+    BlockPoolConfig {
+        nets: vec![PortNet {
+            net: "198.51.100.0/30".parse().unwrap(),
+            // One block of low ports and three of high ones for each address.
+            first_port: 1024 - BLOCK,
+            last_port: 1024 + 3 * BLOCK - 1,
+            reserved_ports: vec![1023, 1030, 1031],
+        }],
+        block_size: BLOCK,
+        max_ports_per_subscriber: u32::from(BLOCK) * 5,
+        reserved_addresses: vec![Ipv4Addr::new(198, 51, 100, 0)],
+        reserved_endpoints: vec![(Ipv4Addr::new(198, 51, 100, 2), 1040)],
+        seed: None,
+    }
+}
+
+/// All of them.
+pub fn setups() -> Vec<Setup> {
+    let independent = nat();
+    let dependent = NatConfig {
+        filtering: Filtering::AddressDependent,
+        low_ports: false,
+        // Short rests, and blocks that may go sooner than their ports have rested.
+        timers: Timers {
+            port_rest: Duration::from_millis(30_001),
+            tcp_port_rest: Duration::from_secs(90),
+            block_idle: Duration::from_secs(20),
+            ..Timers::DEFAULT
+        },
+        quota: Quota { sessions: 25, new_sessions_per_second: 0, burst: 1 },
+        events: 0,
+        ..nat()
+    };
+    let shared = NatConfig {
+        lease_prefix_len: 64,
+        quota: Quota { sessions: 30, new_sessions_per_second: 7, burst: 3 },
+        ..nat()
+    };
+    let dependent_shared = NatConfig {
+        filtering: Filtering::AddressDependent,
+        subscriber_prefix_len: 56,
+        lease_prefix_len: 56,
+        max_bindings: 40,
+        max_resting_ports: 3,
+        ..nat()
+    };
+    [
+        ("endpoint-independent", independent),
+        ("address-dependent", dependent),
+        ("shared blocks", shared),
+        ("address-dependent, shared blocks", dependent_shared),
+    ]
+    .into_iter()
+    .map(|(name, nat)| Setup { name, pool: pool(), nat })
+    .collect()
+}
