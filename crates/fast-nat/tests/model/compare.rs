@@ -10,7 +10,30 @@ impl Run {
     pub fn compare(&mut self) -> Result<(), Wrong> {
         self.compare_sessions()?;
         self.compare_blocks()?;
-        self.compare_usage()
+        self.compare_usage()?;
+        self.compare_pool()
+    }
+
+    /// The pool knows which blocks are free.
+    fn compare_pool(&self) -> Result<(), Wrong> {
+        let leasable = self.model.leasable(&self.pool_config);
+        for (usage, net) in self.pool.usage().into_iter().zip(&self.pool_config.nets) {
+            let free = leasable.iter().filter(|block| usage.net.contains(&block.address)).count() as u64;
+            // Blocks of other places were given past the pool.
+            let blocks = self.model.blocks.iter().filter(|block| {
+                usage.net.contains(&block.address)
+                    && block.first_port <= net.last_port
+                    && block.last_port() >= net.first_port
+            });
+            let mut addresses: Vec<_> = blocks.clone().map(|block| block.address).collect();
+            addresses.sort_unstable();
+            addresses.dedup();
+            let expected = (blocks.count() as u64, free, addresses.len() as u64);
+            if (usage.used, usage.free, usage.addresses) != expected || usage.high_water < usage.used {
+                return Err(format!("{usage:?} instead of {expected:?}"));
+            }
+        }
+        Ok(())
     }
 
     fn compare_sessions(&self) -> Result<(), Wrong> {

@@ -54,7 +54,7 @@ const REMOTES: [Ipv4Addr; 3] =
 const REMOTE_PORTS: [u16; 3] = [53, 80, 443];
 
 /// Where static bindings may be: within blocks, where the ports are reserved, and outside of all.
-const STATICS: [Outside; 5] = [
+pub const STATICS: [Outside; 5] = [
     Outside { address: Ipv4Addr::new(198, 51, 100, 1), port: 1023 },
     Outside { address: Ipv4Addr::new(198, 51, 100, 1), port: 1030 },
     Outside { address: Ipv4Addr::new(198, 51, 100, 1), port: 1031 },

@@ -9,12 +9,15 @@ use super::{Model, Wrong, tick};
 
 impl Model {
     /// All blocks of a pool that nobody holds and that have a port.
-    fn leasable(&self, pool: &BlockPoolConfig) -> Vec<Block> {
+    pub fn leasable(&self, pool: &BlockPoolConfig) -> Vec<Block> {
         let mut found = Vec::new();
         for net in &pool.nets {
             for address in net.net.network().to_bits()..=net.net.broadcast().to_bits() {
                 let address = Ipv4Addr::from_bits(address);
-                if pool.reserved_addresses.contains(&address) {
+                // The network's own address and the broadcast address, where a network has them.
+                let is_edge = net.net.prefix_len() < 31
+                    && (address == net.net.network() || address == net.net.broadcast());
+                if is_edge || pool.reserved_addresses.contains(&address) {
                     continue;
                 }
                 for first_port in (net.first_port & !(pool.block_size - 1)..=net.last_port)
@@ -84,7 +87,7 @@ impl Model {
         // Where the address has no low ports high ones have to do.
         let low = self.grantable(pool, host, PortClass::Low);
         let mut grantable = self.grantable(pool, host, PortClass::High);
-        let has_low = !low.is_empty();
+        let (has_low, has_high) = (!low.is_empty(), !grantable.is_empty());
         if asked == PortClass::Low {
             grantable.retain(|block| low.iter().all(|other| other.address != block.address));
             grantable.extend(low);
@@ -101,7 +104,9 @@ impl Model {
         if self.blocks.len() >= self.config.max_blocks as usize || self.is_no_room_for(host) {
             errors.push(BlockRefusal::TableFull);
         }
-        if grantable.is_empty() {
+        // A low block that cannot be had for another reason makes it look for a high one, and tell of that.
+        let may_tell_of_high = asked == PortClass::Low && !errors.is_empty() && !has_high;
+        if grantable.is_empty() || may_tell_of_high {
             errors.push(match self.blocks_of(host).next() {
                 Some(other) => BlockRefusal::AddressExhausted(other.address),
                 None => BlockRefusal::PoolExhausted,

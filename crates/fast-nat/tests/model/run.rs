@@ -1,14 +1,14 @@
 //! Does one operation after another to the engine and to the model, and compares.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::api::{
     Block, BlockRef, BlockPool, BlockPoolConfig, BlockRefusal, Granted, Inbound, Mapped, Nat64, NatConfig, Outbound, Output, Passing, PortClass,
     Reached, Refused, Seen, SessionState, Signal, StaticBinding, Timestamp,
 };
 
-use super::operation::{Operation, decide};
+use super::operation::{Operation, STATICS, decide};
 use super::source::Source;
 use super::{Inside, Model, Outside, Remote, Wrong, outbound_of, tick};
 
@@ -107,7 +107,7 @@ impl Run {
             Operation::Expire(budget) => self.expire(budget),
             Operation::Grant { host, class } => self.grant(host, class),
             Operation::Give { host, address, first_port } => {
-                self.give(host, &Block { address, first_port, size: 16, reserved: vec![first_port + 3] })
+                self.give(host, &block(address, first_port))
             }
             Operation::TakeBack(at) => self.take_back(at),
             Operation::TakeIdle(limit) => self.take_idle(limit),
@@ -399,6 +399,14 @@ impl Run {
         }
         self.model.queue.drain(seen)
     }
+}
+
+/// A block given past the pool. Where a static binding may be, its port is reserved, as the engine asks for.
+fn block(address: Ipv4Addr, first_port: u16) -> Block {
+    let mut reserved = vec![first_port + 3];
+    let ports = STATICS.iter().filter(|outside| outside.address == address).map(|outside| outside.port);
+    reserved.extend(ports.filter(|port| (first_port..first_port + 16).contains(port)));
+    Block { address, first_port, size: 16, reserved }
 }
 
 fn blocks_at(model: &Model, reference: BlockRef) -> Option<usize> {

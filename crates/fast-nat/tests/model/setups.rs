@@ -36,7 +36,7 @@ fn nat() -> NatConfig {
 fn pool() -> BlockPoolConfig {
     BlockPoolConfig {
         nets: vec![PortNet {
-            net: "198.51.100.0/30".parse().unwrap(),
+            net: "198.51.100.0/29".parse().unwrap(),
             // One block of low ports and three of high ones for each address.
             first_port: 1024 - BLOCK,
             last_port: 1024 + 3 * BLOCK - 1,
@@ -44,7 +44,7 @@ fn pool() -> BlockPoolConfig {
         }],
         block_size: BLOCK,
         max_ports_per_subscriber: u32::from(BLOCK) * 5,
-        reserved_addresses: vec![Ipv4Addr::new(198, 51, 100, 0)],
+        reserved_addresses: [4, 5, 6].map(|last| Ipv4Addr::new(198, 51, 100, last)).to_vec(),
         reserved_endpoints: vec![(Ipv4Addr::new(198, 51, 100, 2), 1040)],
         seed: None,
     }
