@@ -50,8 +50,8 @@ type Chunk = Box<[Option<Address>]>;
 
 /// All addresses of one network.
 ///
-/// A new host gets a block of the address that is being filled, until half of its blocks are taken: the rest is for the growth
-/// of those hosts, who keep their address. When no address is untouched any more, the emptiest one comes next.
+/// A new host gets a block of an address that nobody has used, or else of the emptiest one: a host keeps its address, so what
+/// is free beside its first block is its room to grow.
 #[derive(Debug)]
 pub(super) struct Addresses {
     net: Ipv4Net,
@@ -65,7 +65,6 @@ pub(super) struct Addresses {
     /// Addresses below this one have been used or are reserved.
     next_fresh: u32,
     end: u32,
-    filling: u32,
     /// The first address of each level of free high blocks, the emptiest addresses last.
     levels: [u32; LEVELS],
     used: u64,
@@ -111,7 +110,6 @@ impl Addresses {
             chunks: (0..chunks).map(|_| None).collect(),
             next_fresh: edge,
             end,
-            filling: NONE,
             levels: [NONE; LEVELS],
             used: 0,
             in_use: 0,
@@ -197,18 +195,9 @@ impl Addresses {
 
     /// Takes a block of an address for a host that has no other.
     pub(super) fn take(&mut self, class: Class, random: u64) -> Option<(Ipv4Addr, u16)> {
-        let (filling, half) = (self.filling, self.usable_high / 2);
-        let has_room =
-            |address: &mut Address| address.high > half && (class == Class::High || address.low > 0);
-        if self.get(filling).is_some_and(has_room) {
-            return self.take_at(filling, class, random);
-        }
         if let Some(place) = self.fresh() {
-            self.filling = place;
             self.get_or_new(place)?;
-            if let Some(taken) = self.take_at(place, class, random) {
-                return Some(taken);
-            }
+            return self.take_at(place, class, random);
         }
         let emptiest = self.levels.iter().rev().copied().find(|first| *first != NONE)?;
         self.take_at(emptiest, class, random)
@@ -231,6 +220,10 @@ impl Addresses {
     /// Takes a block of this address.
     pub(super) fn take_of(&mut self, address: Ipv4Addr, class: Class, random: u64) -> Option<u16> {
         let place = self.place(address);
+        // It may have been reserved since it was first used.
+        if self.reserved.contains(&place) {
+            return None;
+        }
         self.take_at(place, class, random).map(|(_, port)| port)
     }
 

@@ -63,6 +63,9 @@ pub enum BlockRefusal {
         /// What they may have.
         limit: u32,
     },
+    /// The host has as many blocks as one may have.
+    #[error("the host has 128 port blocks, the most that one may have")]
+    TooManyBlocks,
     /// The source is not one that could hold a lease: see [`is_eligible_host`].
     #[error("{0} cannot hold a lease")]
     NotEligible(Ipv6Addr),
@@ -170,14 +173,24 @@ impl BlockPool {
         class: PortClass,
         now: Timestamp,
     ) -> Result<Granted, BlockRefusal> {
+        self.grant_from(nat, host, class, now, |_| true)
+    }
+
+    /// The same for a host that may have addresses of some of the networks only.
+    pub fn grant_from(
+        &mut self,
+        nat: &Nat64,
+        host: Ipv6Addr,
+        class: PortClass,
+        now: Timestamp,
+        may_use: impl Fn(Ipv4Net) -> bool,
+    ) -> Result<Granted, BlockRefusal> {
         if !is_eligible_host(host) {
             return Err(BlockRefusal::NotEligible(host));
         }
-        match self.grant_of(nat, host, class, now) {
-            Err(BlockRefusal::PoolExhausted | BlockRefusal::AddressExhausted(_))
-                if class == PortClass::Low =>
-            {
-                let granted = self.grant_of(nat, host, PortClass::High, now);
+        match self.grant_of(nat, host, class, now, &may_use) {
+            Err(_) if class == PortClass::Low => {
+                let granted = self.grant_of(nat, host, PortClass::High, now, &may_use);
                 nat.deny_low(host);
                 granted
             }
@@ -191,6 +204,7 @@ impl BlockPool {
         host: Ipv6Addr,
         class: PortClass,
         now: Timestamp,
+        may_use: &impl Fn(Ipv4Net) -> bool,
     ) -> Result<Granted, BlockRefusal> {
         let standing = nat.standing(host, class);
         if !standing.needs_block {
@@ -217,6 +231,7 @@ impl BlockPool {
                 .nets
                 .iter_mut()
                 .enumerate()
+                .filter(|(_, net)| may_use(net.net()))
                 .find_map(|(n, net)| net.take(kind, random).map(|(a, p)| (n, a, p)));
             taken.ok_or(BlockRefusal::PoolExhausted)?
         };
@@ -227,6 +242,7 @@ impl BlockPool {
                 self.nets[net].mark_free(address, first_port);
                 Err(match error {
                     GiveError::OtherAddress(address) => BlockRefusal::AddressExhausted(address),
+                    GiveError::TooMany => BlockRefusal::TooManyBlocks,
                     GiveError::Full | GiveError::NotABlock => BlockRefusal::TableFull,
                 })
             }

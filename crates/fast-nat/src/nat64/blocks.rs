@@ -3,16 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use super::entries::{BlockData, in_use, turn};
-use super::held::Held;
+use super::held::{Held, MOST_BLOCKS};
 use super::{
     Block, BlockLease, BlockRef, GiveError, Ipv4Addr, Ipv6Addr, Nat64, PortClass, SHARDS, Timestamp, tick,
 };
 
 /// The longest block.
 const LONGEST: u16 = 4096;
-
-/// Blocks of one host that are passed over to find the one before another.
-const LIST: u32 = 128;
 
 /// What a pool needs to know of a host before it leases it a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,6 +152,9 @@ impl Held<'_> {
         {
             return Err(GiveError::OtherAddress(address));
         }
+        if data.blocks >= MOST_BLOCKS {
+            return Err(GiveError::TooMany);
+        }
         let id = nat.blocks.take().ok_or(GiveError::Full)?;
         let entry = nat.blocks.get(id).ok_or(GiveError::Full)?;
         let within = |port: &u16| port.checked_sub(block.first_port).is_some_and(|place| place < block.size);
@@ -193,11 +193,9 @@ impl Held<'_> {
         let entry = nat.blocks.get(block.id)?;
         let owner = entry.owner.load(Ordering::Relaxed);
         let mut host = nat.hosts.get(owner)?.data.lock();
-        // The one before it in its host's list. A list that is too long to be looked through keeps the block.
+        // The one before it in its host's list.
         let (mut before, mut at) = (0, host.first_block);
-        let mut left = LIST;
         while at != block.id {
-            left = left.checked_sub(1)?;
             self.touch(1);
             (before, at) = (at, nat.blocks.get(at)?.data.lock().next);
         }

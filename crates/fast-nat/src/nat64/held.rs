@@ -17,8 +17,8 @@ use super::{
     SHARDS, Session, SessionRef, SessionState, SessionView, Signal, Slab, index,
 };
 
-/// Blocks of one host that are looked through for a free port. One that was found to have some comes first the next time.
-const BLOCKS_LOOKED_AT: u32 = 64;
+/// Blocks of one host: as many are looked through for a free port. One that was found to have some comes first the next time.
+pub(super) const MOST_BLOCKS: u32 = 128;
 
 /// Ports whose rest is over that one call sets free.
 const PROMOTED: u16 = 32;
@@ -426,7 +426,7 @@ impl Held<'_> {
         let wanted = wanted.map(endpoint_parts);
         let (mut best, mut before, mut may_promote) = (None, 0, PROMOTED);
         let mut at = data.first_block;
-        for _ in 0..BLOCKS_LOOKED_AT {
+        for _ in 0..MOST_BLOCKS {
             let Some(block) = nat.blocks.get(at) else { break };
             self.touched += 1;
             let mut this = block.data.lock();

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Entries of a chunk: making one is the longest step of growing.
-pub(super) const CHUNK: usize = 64;
+pub(super) const CHUNK: usize = 32;
 
 /// An entry that can be part of the list of free ones.
 pub(super) trait Entry: Default {

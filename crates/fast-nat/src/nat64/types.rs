@@ -356,6 +356,9 @@ pub enum GiveError {
     /// Blocks or hosts are at their bound.
     #[error("the table of hosts or that of blocks is full")]
     Full,
+    /// The host has 128 blocks, the most that one may have.
+    #[error("the host has 128 port blocks, the most that one may have")]
+    TooMany,
     /// The host's other blocks are of another address (RFC 4787 REQ-2: paired).
     #[error("the host's other ports are of {0}")]
     OtherAddress(Ipv4Addr),
