@@ -111,11 +111,13 @@ impl Model {
         }
         self.newest.retain(|(other, _)| *other != remote);
         self.newest.push((remote, self.syns));
+        self.latest_syn = self.latest_syn.max(tick);
         self.stored.push(StoredSyn {
             outside,
             remote,
             packet: packet.packet.to_vec(),
             since: tick,
+            behind: self.latest_syn,
             first: self.syns,
             last: self.syns,
         });

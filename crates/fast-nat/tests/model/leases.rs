@@ -6,6 +6,9 @@ use super::api::{Block, BlockRef, GiveError, PortClass, StaticBinding, StaticErr
 
 use super::{Binding, Inside, Model, Outside, OwnedBlock, Wrong, tick, ticks};
 
+/// Blocks that one host may have.
+pub const MOST_BLOCKS: usize = 128;
+
 /// The inner side of a static binding.
 pub const fn inside_of(forward: &StaticBinding) -> Inside {
     Inside { prefix: forward.prefix, protocol: forward.protocol, host: forward.host, port: forward.host_port }
@@ -45,6 +48,9 @@ impl Model {
         }
         if let Some(other) = self.blocks_of(host).find(|other| other.address != block.address) {
             errors.push(GiveError::OtherAddress(other.address));
+        }
+        if self.blocks_of(host).count() >= MOST_BLOCKS {
+            errors.push(GiveError::TooMany);
         }
         if self.blocks.len() >= self.config.max_blocks as usize || self.is_no_room_for(host) {
             errors.push(GiveError::Full);

@@ -104,6 +104,8 @@ pub struct StoredSyn {
     pub remote: Remote,
     pub packet: Vec<u8>,
     pub since: u64,
+    /// The latest of those that were stored up to then: workers' clocks may be apart, and the engine may go by the order.
+    pub behind: u64,
     /// When it was stored and when it came last, as numbers that grow.
     pub first: u64,
     pub last: u64,
@@ -184,8 +186,11 @@ pub struct Model {
     pub sessions: Vec<Session>,
     pub stored: Vec<StoredSyn>,
     pub rests: Vec<Rest>,
+    /// The latest tick that anybody's clock has shown.
+    pub latest: u64,
     /// SYNs stored so far, and which came last of each remote.
     pub syns: u64,
+    pub latest_syn: u64,
     pub newest: Vec<(Remote, u64)>,
     /// What the present operation has done so far.
     pub happened: Vec<Happened>,
@@ -216,7 +221,9 @@ impl Model {
             sessions: Vec::new(),
             stored: Vec::new(),
             rests: Vec::new(),
+            latest: 0,
             syns: 0,
+            latest_syn: 0,
             newest: Vec::new(),
             happened: Vec::new(),
             queue: Queue::default(),
@@ -268,8 +275,8 @@ impl Model {
         tick.saturating_sub(session.seen) > self.lifetime(session)
     }
 
-    pub fn is_syn_over(&self, stored: &StoredSyn, tick: u64) -> bool {
-        tick.saturating_sub(stored.since) > ticks(self.config.timers.tcp_incoming_syn)
+    pub fn is_syn_over(&self, since: u64, tick: u64) -> bool {
+        tick.saturating_sub(since) > ticks(self.config.timers.tcp_incoming_syn)
     }
 
     /// A session as the engine is to show it.

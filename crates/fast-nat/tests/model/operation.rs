@@ -10,8 +10,9 @@ use super::{Inside, Model, Outside, Remote, inbound_of, outbound_of, ticks};
 /// What is done to the engine and to the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
-    Outbound { flow: Outbound, signal: Signal, segments: u32, bytes: u32 },
-    Inbound { flow: Inbound, signal: Signal, segments: u32, bytes: u32 },
+    /// `late`: by so many milliseconds the worker's clock is behind.
+    Outbound { flow: Outbound, signal: Signal, segments: u32, bytes: u32, late: u64 },
+    Inbound { flow: Inbound, signal: Signal, segments: u32, bytes: u32, late: u64 },
     FindOutbound(Outbound),
     FindInbound(Inbound),
     /// Milliseconds pass.
@@ -103,7 +104,7 @@ fn flow(model: &Model, source: &mut impl Source) -> (Outbound, bool) {
     let protocol = protocol(source);
     let inside = if source.one_in(3) { source.pick(&model.bindings).map(|binding| binding.inside) } else { None };
     let inside = inside.unwrap_or_else(|| Inside {
-        prefix: u8::from(source.one_in(8)),
+        prefix: u8::from(source.one_in(3)),
         protocol,
         host: host(source),
         port: PORTS[source.below(8) as usize],
@@ -183,6 +184,8 @@ fn wait(model: &Model, source: &mut impl Source, now: u64) -> u64 {
 pub fn decide(model: &Model, source: &mut impl Source, now: u64) -> Operation {
     let size = |source: &mut _| Source::below(source, 1500) + 40;
     let segments = |source: &mut _| if Source::one_in(source, 8) { Source::below(source, 44) + 1 } else { 1 };
+    let late =
+        |source: &mut _| if Source::one_in(source, 32) { u64::from(Source::below(source, 350)) } else { 0 };
     if let Some((host, class)) = model.asked {
         // What the router does next.
         if !source.one_in(4) {
@@ -194,13 +197,13 @@ pub fn decide(model: &Model, source: &mut impl Source, now: u64) -> Operation {
             let (flow, is_new) = flow(model, source);
             let opens = is_new && !source.one_in(4);
             let signal = signal(source, flow.protocol, opens);
-            Operation::Outbound { flow, signal, segments: segments(source), bytes: size(source) }
+            Operation::Outbound { flow, signal, segments: segments(source), bytes: size(source), late: late(source) }
         }
         46..=80 => {
             let (flow, is_new) = reverse(model, source);
             let opens = is_new && !source.one_in(4);
             let signal = signal(source, flow.protocol, opens);
-            Operation::Inbound { flow, signal, segments: segments(source), bytes: size(source) }
+            Operation::Inbound { flow, signal, segments: segments(source), bytes: size(source), late: late(source) }
         }
         81..=96 => Operation::Wait(wait(model, source, now)),
         97..=103 => Operation::Expire(match source.below(4) {
@@ -210,7 +213,9 @@ pub fn decide(model: &Model, source: &mut impl Source, now: u64) -> Operation {
         }),
         104..=109 => {
             let class = if source.one_in(3) { PortClass::Low } else { PortClass::High };
-            Operation::Grant { host: host(source), class }
+            // Some are no source of a lease.
+            let host = if source.one_in(16) { Ipv6Addr::LOCALHOST } else { host(source) };
+            Operation::Grant { host, class }
         }
         110 | 111 => Operation::TakeIdle(source.below(4) as usize + 1),
         112 => Operation::TakeBack(source.below(16) as usize),
@@ -221,7 +226,17 @@ pub fn decide(model: &Model, source: &mut impl Source, now: u64) -> Operation {
         },
         115 if source.one_in(4) => Operation::Rebuild,
         116 => {
-            let (flow, _) = flow(model, source);
+            let statics: Vec<_> = model.bindings.iter().filter(|binding| binding.is_static).collect();
+            let again = if source.one_in(4) { source.pick(&statics) } else { None };
+            let flow = match again {
+                Some(binding) => outbound_of(binding.inside, Remote { address: REMOTES[0], port: 0 }),
+                None => {
+                    // A port that nobody's dynamic bindings have.
+                    let (mut flow, _) = flow(model, source);
+                    flow.port = if source.one_in(4) { flow.port } else { 2000 + source.below(2) as u16 };
+                    flow
+                }
+            };
             let outside = STATICS[source.below(STATICS.len() as u32) as usize];
             Operation::AddStatic { flow, outside }
         }

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::api::{
     Block, BlockPoolConfig, BlockRefusal, GiveError, Granted, PortClass, Protocol, Timestamp, is_eligible_host,
 };
+use super::leases::MOST_BLOCKS;
 use super::{Model, Wrong, tick};
 
 impl Model {
@@ -100,6 +101,9 @@ impl Model {
         }
         if ports + u32::from(pool.block_size) > limit {
             errors.push(BlockRefusal::PortQuota { ports, limit });
+        }
+        if self.blocks_of(host).count() >= MOST_BLOCKS {
+            errors.push(BlockRefusal::TooManyBlocks);
         }
         if self.blocks.len() >= self.config.max_blocks as usize || self.is_no_room_for(host) {
             errors.push(BlockRefusal::TableFull);

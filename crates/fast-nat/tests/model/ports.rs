@@ -56,6 +56,11 @@ impl Model {
                 };
                 // Of too many that rest those are free that have rested longest; of those that were freed in the same
                 // tick any may have been the first.
+                if self.latest.saturating_sub(own.freed) > rest {
+                    // It has rested for those whose clock is ahead, who may have set it free.
+                    free.push(Free { outside, is_certain: false });
+                    continue;
+                }
                 let later = resting.iter().filter(|other| other.freed > own.freed).count();
                 let as_late = resting.iter().filter(|other| other.freed == own.freed).count();
                 let most = usize::from(self.config.max_resting_ports);

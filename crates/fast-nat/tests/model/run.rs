@@ -92,10 +92,12 @@ impl Run {
 
     fn perform(&mut self, operation: &Operation) -> Result<(), Wrong> {
         match *operation {
-            Operation::Outbound { flow, signal, segments, bytes } => {
-                self.outbound(&flow, signal, segments, bytes)
+            Operation::Outbound { flow, signal, segments, bytes, late } => {
+                self.outbound(&flow, &Passing { signal, segments, bytes, packet: &self.text() }, late)
             }
-            Operation::Inbound { flow, signal, segments, bytes } => self.inbound(&flow, signal, segments, bytes),
+            Operation::Inbound { flow, signal, segments, bytes, late } => {
+                self.inbound(&flow, &Passing { signal, segments, bytes, packet: &self.text() }, late)
+            }
             Operation::FindOutbound(flow) => self.find_outbound(&flow),
             Operation::FindInbound(flow) => self.find_inbound(&flow),
             Operation::Wait(millis) => {
@@ -130,6 +132,9 @@ impl Run {
         }
         let happened = std::mem::take(&mut self.model.happened);
         self.model.queue.push(happened, self.model.config.events);
+        if self.engine.contended() > 0 || self.engine.outputs_lost() > 0 || self.engine.most_touched() > 256 {
+            return Err("one thread waits for itself, loses outputs, or does too much at once".into());
+        }
         let lost = self.engine.events_lost();
         if lost != self.model.queue.lost {
             return Err(format!("{lost} events are lost instead of {}", self.model.queue.lost));
@@ -142,15 +147,15 @@ impl Run {
         self.done.to_be_bytes()
     }
 
-    fn outbound(&mut self, flow: &Outbound, signal: Signal, segments: u32, bytes: u32) -> Result<(), Wrong> {
-        let text = self.text();
-        let packet = Passing { signal, segments, bytes, packet: &text };
-        let answer = self.engine.outbound(flow, &packet, self.at());
+    fn outbound(&mut self, flow: &Outbound, packet: &Passing<'_>, late: u64) -> Result<(), Wrong> {
+        let now = Timestamp::from_millis(self.now - late);
+        self.engine.warm_outbound(&[*flow]);
+        let answer = self.engine.outbound(flow, packet, now);
         let waited = self.model.stored.len();
-        let tick = self.tick();
+        let tick = tick(now);
         let known = self.model.binding(Inside::from(flow)).is_some();
-        self.model.outbound(flow, &packet, tick, &answer)?;
-        self.check_wants(flow, known, &answer)?;
+        self.model.outbound(flow, packet, tick, &answer)?;
+        self.check_wants(flow, known, tick, &answer)?;
         self.model.asked = match answer {
             Err(Refused::NeedsBlock(class)) => Some((flow.host, class)),
             Ok(Mapped { wants_block: Some(class), .. }) => Some((flow.host, class)),
@@ -180,10 +185,11 @@ impl Run {
         &self,
         flow: &Outbound,
         was_bound: bool,
+        tick: u64,
         answer: &Result<Mapped, Refused>,
     ) -> Result<(), Wrong> {
         let Ok(Mapped { port, wants_block: Some(class), .. }) = *answer else { return Ok(()) };
-        let free = self.model.free_ports(flow.host, flow.protocol, self.tick());
+        let free = self.model.free_ports(flow.host, flow.protocol, tick);
         let free = free.iter().filter(|port| PortClass::of(port.outside.port) == class).count();
         let largest = self.model.blocks_of(flow.host).map(|block| block.size).max().unwrap_or(0);
         if was_bound || PortClass::of(port) != class || free >= usize::from(largest).div_ceil(4) {
@@ -192,13 +198,14 @@ impl Run {
         Ok(())
     }
 
-    fn inbound(&mut self, flow: &Inbound, signal: Signal, segments: u32, bytes: u32) -> Result<(), Wrong> {
-        let text = self.text();
-        let packet = Passing { signal, segments, bytes, packet: &text };
-        let answer = self.engine.inbound(flow, &packet, self.at());
+    fn inbound(&mut self, flow: &Inbound, packet: &Passing<'_>, late: u64) -> Result<(), Wrong> {
+        let now = Timestamp::from_millis(self.now - late);
+        self.engine.warm_inbound(&[*flow]);
+        let answer = self.engine.inbound(flow, packet, now);
         let waited = self.model.stored.len();
-        let tick = self.tick();
-        self.model.inbound(flow, &packet, tick, &answer)?;
+        let tick = tick(now);
+        let signal = packet.signal;
+        self.model.inbound(flow, packet, tick, &answer)?;
         self.count(match answer {
             Ok(Reached { created: true, .. }) => "inbound: session",
             Ok(Reached { session: None, .. }) => "inbound: no session",
@@ -309,8 +316,8 @@ impl Run {
         if budget.is_some_and(|budget| visited > budget.max(1)) {
             return Err(format!("{visited} entries visited with a budget of {budget:?}"));
         }
-        if !more && self.model.is_anything_over(tick) {
-            return Err(format!("expire leaves something that is over in tick {tick}"));
+        if !more && let Some(overdue) = self.model.overdue(tick) {
+            return Err(format!("expire leaves, in tick {tick}, {overdue}"));
         }
         self.count(if more { "expire: more is due" } else { "expire: nothing is due" });
         Ok(())
@@ -328,6 +335,7 @@ impl Run {
         self.count(match answer {
             Ok(_) => "give: given",
             Err(super::api::GiveError::Full) => "give: full",
+            Err(super::api::GiveError::TooMany) => "give: too many",
             Err(super::api::GiveError::OtherAddress(_)) => "give: other address",
             Err(super::api::GiveError::NotABlock) => "give: not a block",
         });
@@ -429,7 +437,6 @@ impl Run {
         self.model.asked = None;
         let answer = self.pool.grant(&self.engine, host, class, self.at());
         let now = self.at();
-        if std::env::var("DBG").is_ok() { println!("{} {now:?} grant {host} {class:?}: {answer:?} known {} denied {}", self.done, self.model.hosts.iter().any(|h| h.key==self.model.host_key(host)), self.model.is_low_denied(host)); }
         self.model.grant(&self.pool_config, host, class, now, &answer)?;
         self.count(match answer {
             Ok(Granted::New { first_port, .. }) if PortClass::of(first_port) == class => "grant: a block",
@@ -440,6 +447,7 @@ impl Run {
             Err(BlockRefusal::PortQuota { .. }) => "grant: port quota",
             Err(BlockRefusal::NotEligible(_)) => "grant: not eligible",
             Err(BlockRefusal::TableFull) => "grant: table full",
+            Err(BlockRefusal::TooManyBlocks) => "grant: too many blocks",
         });
         Ok(())
     }

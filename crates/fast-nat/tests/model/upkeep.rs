@@ -40,10 +40,11 @@ impl Model {
         }
     }
 
-    /// Whether anything is over.
-    pub fn is_anything_over(&self, tick: u64) -> bool {
-        self.sessions.iter().any(|session| self.is_over(session, tick))
-            || self.stored.iter().any(|syn| self.is_syn_over(syn, tick))
+    /// What `expire` must not leave.
+    pub fn overdue(&self, tick: u64) -> Option<String> {
+        let session = self.sessions.iter().find(|session| self.is_over(session, tick));
+        let syn = self.stored.iter().find(|syn| self.is_syn_over(syn.behind, tick));
+        session.map(|session| format!("{session:?}")).or(syn.map(|syn| format!("{syn:?}")))
     }
 
     /// `expire` has ended this session: it must be over.
@@ -78,7 +79,7 @@ impl Model {
         let Some(at) = self.stored.iter().position(|syn| syn.packet == packet) else {
             return Err(format!("no SYN is stored that reads {packet:?}"));
         };
-        if !self.is_syn_over(&self.stored[at], tick) {
+        if !self.is_syn_over(self.stored[at].since, tick) {
             return Err(format!("{:?} was given up early, in tick {tick}", self.stored[at]));
         }
         self.stored.remove(at);
@@ -100,8 +101,10 @@ impl Model {
 
     /// Drops what has rested: the list stays short.
     pub fn wake(&mut self, tick: u64) {
+        self.latest = tick;
         let rests = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp].map(|protocol| self.rest(protocol));
-        self.rests.retain(|rest| tick.saturating_sub(rest.freed) <= rests[rest.protocol as usize]);
+        // A worker's clock may be a little behind.
+        self.rests.retain(|rest| tick.saturating_sub(rest.freed) <= rests[rest.protocol as usize] + 10);
     }
 }
 
