@@ -9,6 +9,7 @@ mod model;
 
 use std::env;
 
+use model::Fairness;
 use model::outcomes::OUTCOMES;
 use model::run::{Counts, Run};
 use model::setups::setups;
@@ -37,6 +38,8 @@ fn random_operations_do_to_the_engine_what_they_do_to_the_model() {
     println!("PROTOMASK_SEED={seed} PROTOMASK_OPERATIONS={operations}");
     let setups = setups();
     let mut counts = Counts::new();
+    let mut fairness = Fairness::default();
+    let mut passed = [[[0; 4]; 2]; 8];
     let mut source = Seeded(seed);
     for setup in &setups {
         let mut left = operations / setups.len() as u64;
@@ -44,11 +47,25 @@ fn random_operations_do_to_the_engine_what_they_do_to_the_model() {
             let mut run = Run::new(setup, source.0);
             let steps = left.min(RESTART_EVERY);
             for _ in 0..steps {
-                if let Err(wrong) = run.step(&mut source, number("PROTOMASK_COMPARE").unwrap_or(COMPARE_EVERY)) {
+                if let Err(wrong) =
+                    run.step(&mut source, number("PROTOMASK_COMPARE").unwrap_or(COMPARE_EVERY))
+                {
                     panic!("{}: PROTOMASK_SEED={seed}: {wrong}", setup.name);
                 }
             }
             left -= steps;
+            if let Err(wrong) = run.close() {
+                panic!("{}: PROTOMASK_SEED={seed}: {wrong}", setup.name);
+            }
+            fairness.add(&run.model.fairness);
+            for (sum, times) in passed
+                .as_flattened_mut()
+                .as_flattened_mut()
+                .iter_mut()
+                .zip(run.model.steps.as_flattened().as_flattened())
+            {
+                *sum += times;
+            }
             for (what, times) in &run.counts {
                 *counts.entry(what).or_insert(0) += times;
             }
@@ -56,6 +73,19 @@ fn random_operations_do_to_the_engine_what_they_do_to_the_model() {
     }
     for (what, times) in &counts {
         println!("{times:>9} {what}");
+    }
+    println!("{fairness:?}");
+    fairness.check().unwrap_or_else(|wrong| panic!("PROTOMASK_SEED={seed}: {wrong}"));
+    // One state is none of TCP.
+    for (state, sides) in passed.iter().enumerate().take(7) {
+        for (side, signals) in sides.iter().enumerate() {
+            println!("state {state}, from side {side}: {signals:?} packets of no flag, SYN, FIN, RST");
+            let fewest = signals.iter().min().unwrap();
+            assert!(
+                *fewest >= operations / 10_000,
+                "PROTOMASK_SEED={seed}: state {state}, side {side}: {signals:?}"
+            );
+        }
     }
     for (what, least) in OUTCOMES {
         let least = least * operations / 100_000;

@@ -124,6 +124,9 @@ impl Run {
 
     /// What the engine holds of this address and port, for a message.
     pub fn holder(&self, outside: Outside) -> String {
-        format!("{:?}", self.model.bindings.iter().filter(|known| known.outside == outside).collect::<Vec<_>>())
+        format!(
+            "{:?}",
+            self.model.bindings.iter().filter(|known| known.outside == outside).collect::<Vec<_>>()
+        )
     }
 }

@@ -26,7 +26,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use api::{
-    BlockRef, Inbound, NatConfig, Outbound, PortClass, Protocol, SessionRef, SessionState, SessionView, Timestamp,
+    BlockRef, Inbound, NatConfig, Outbound, PortClass, Protocol, SessionRef, SessionState, SessionView,
+    Timestamp,
 };
 
 use bucket::Bucket;
@@ -156,7 +157,9 @@ pub struct Rest {
 #[derive(Debug, Clone)]
 pub struct Host {
     pub key: Ipv6Addr,
+    /// Whether it gets high ports in place of low ones, and whether that is certain.
     pub no_low: bool,
+    pub is_certain: bool,
 }
 
 /// What shares a quota.
@@ -198,6 +201,8 @@ pub struct Model {
     /// The last references that are valid no more.
     pub dead: Vec<SessionRef>,
     pub fairness: Fairness,
+    /// TCP packets of sessions by state, side and signal.
+    pub steps: [[[u64; 4]; 2]; 8],
     /// What a host was refused last, or wants.
     pub asked: Option<(Ipv6Addr, PortClass)>,
 }
@@ -229,6 +234,7 @@ impl Model {
             queue: Queue::default(),
             dead: Vec::new(),
             fairness: Fairness::default(),
+            steps: [[[0; 4]; 2]; 8],
             asked: None,
         }
     }

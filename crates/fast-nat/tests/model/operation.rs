@@ -11,8 +11,20 @@ use super::{Inside, Model, Outside, Remote, inbound_of, outbound_of, ticks};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     /// `late`: by so many milliseconds the worker's clock is behind.
-    Outbound { flow: Outbound, signal: Signal, segments: u32, bytes: u32, late: u64 },
-    Inbound { flow: Inbound, signal: Signal, segments: u32, bytes: u32, late: u64 },
+    Outbound {
+        flow: Outbound,
+        signal: Signal,
+        segments: u32,
+        bytes: u32,
+        late: u64,
+    },
+    Inbound {
+        flow: Inbound,
+        signal: Signal,
+        segments: u32,
+        bytes: u32,
+        late: u64,
+    },
     FindOutbound(Outbound),
     FindInbound(Inbound),
     /// Milliseconds pass.
@@ -20,21 +32,40 @@ pub enum Operation {
     /// `None`: until nothing is due.
     Expire(Option<usize>),
     /// Asks the pool for a block, as the router does after `NeedsBlock`.
-    Grant { host: Ipv6Addr, class: PortClass },
+    Grant {
+        host: Ipv6Addr,
+        class: PortClass,
+    },
     /// Gives a block past the pool.
-    Give { host: Ipv6Addr, address: Ipv4Addr, first_port: u16 },
+    Give {
+        host: Ipv6Addr,
+        address: Ipv4Addr,
+        first_port: u16,
+        size: u16,
+    },
     /// Takes back the block with this index among the model's.
     TakeBack(usize),
     /// Takes back what is idle, through the pool.
     TakeIdle(usize),
     /// Makes the pool anew from the engine.
     Rebuild,
-    AddStatic { flow: Outbound, outside: Outside },
+    AddStatic {
+        flow: Outbound,
+        outside: Outside,
+    },
     /// Ends the session with this index.
     End(usize),
-    RemoveStatic { flow: Outbound, outside: Outside },
+    RemoveStatic {
+        flow: Outbound,
+        outside: Outside,
+    },
     /// A faster path has seen packets of the session with this index so many ticks ago.
-    Report { session: usize, ago: u64, packets: u32, bytes: u32 },
+    Report {
+        session: usize,
+        ago: u64,
+        packets: u32,
+        bytes: u32,
+    },
     DrainEvents,
 }
 
@@ -54,6 +85,9 @@ const REMOTES: [Ipv4Addr; 3] =
     [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(192, 0, 2, 3)];
 const REMOTE_PORTS: [u16; 3] = [53, 80, 443];
 
+/// Sizes of blocks that are given past the pool.
+const SIZES: [u16; 10] = [1, 2, 3, 4, 5, 8, 16, 16, 0, 8192];
+
 /// Where static bindings may be: within blocks, where the ports are reserved, and outside of all.
 pub const STATICS: [Outside; 5] = [
     Outside { address: Ipv4Addr::new(198, 51, 100, 1), port: 1023 },
@@ -71,7 +105,10 @@ fn host(source: &mut impl Source) -> Ipv6Addr {
 
 fn remote(source: &mut impl Source, protocol: Protocol) -> Remote {
     let address = REMOTES[source.below(3) as usize];
-    Remote { address, port: if protocol == Protocol::Icmp { 0 } else { REMOTE_PORTS[source.below(3) as usize] } }
+    Remote {
+        address,
+        port: if protocol == Protocol::Icmp { 0 } else { REMOTE_PORTS[source.below(3) as usize] },
+    }
 }
 
 fn protocol(source: &mut impl Source) -> Protocol {
@@ -102,7 +139,8 @@ fn flow(model: &Model, source: &mut impl Source) -> (Outbound, bool) {
         }
     }
     let protocol = protocol(source);
-    let inside = if source.one_in(3) { source.pick(&model.bindings).map(|binding| binding.inside) } else { None };
+    let inside =
+        if source.one_in(3) { source.pick(&model.bindings).map(|binding| binding.inside) } else { None };
     let inside = inside.unwrap_or_else(|| Inside {
         prefix: u8::from(source.one_in(3)),
         protocol,
@@ -152,7 +190,10 @@ fn any_outside(model: &Model, source: &mut impl Source) -> Outside {
             return Outside { address: block.address, port };
         }
     }
-    Outside { address: Ipv4Addr::new(198, 51, 100, source.below(3) as u8), port: 1024 + source.below(64) as u16 }
+    Outside {
+        address: Ipv4Addr::new(198, 51, 100, source.below(3) as u8),
+        port: 1024 + source.below(64) as u16,
+    }
 }
 
 /// How long to wait: often to just before, at, or just after the moment in which something is over.
@@ -162,7 +203,9 @@ fn wait(model: &Model, source: &mut impl Source, now: u64) -> u64 {
         0 | 1 => source.pick(&model.sessions).map(|session| session.seen + model.lifetime(session)),
         2 => source.pick(&model.stored).map(|syn| syn.since + ticks(model.config.timers.tcp_incoming_syn)),
         3 => source.pick(&model.rests).map(|rest| rest.freed + model.rest(rest.protocol)),
-        4 => source.pick(&model.blocks).map(|block| block.quiet_since + ticks(model.config.timers.block_idle)),
+        4 => {
+            source.pick(&model.blocks).map(|block| block.quiet_since + ticks(model.config.timers.block_idle))
+        }
         5..=8 => return u64::from(source.below(100)),
         9..=11 => return 100 * u64::from(source.below(10) + 1),
         12 | 13 => return 1000 * u64::from(source.below(10) + 1),
@@ -197,13 +240,25 @@ pub fn decide(model: &Model, source: &mut impl Source, now: u64) -> Operation {
             let (flow, is_new) = flow(model, source);
             let opens = is_new && !source.one_in(4);
             let signal = signal(source, flow.protocol, opens);
-            Operation::Outbound { flow, signal, segments: segments(source), bytes: size(source), late: late(source) }
+            Operation::Outbound {
+                flow,
+                signal,
+                segments: segments(source),
+                bytes: size(source),
+                late: late(source),
+            }
         }
         46..=80 => {
             let (flow, is_new) = reverse(model, source);
             let opens = is_new && !source.one_in(4);
             let signal = signal(source, flow.protocol, opens);
-            Operation::Inbound { flow, signal, segments: segments(source), bytes: size(source), late: late(source) }
+            Operation::Inbound {
+                flow,
+                signal,
+                segments: segments(source),
+                bytes: size(source),
+                late: late(source),
+            }
         }
         81..=96 => Operation::Wait(wait(model, source, now)),
         97..=103 => Operation::Expire(match source.below(4) {
@@ -221,8 +276,9 @@ pub fn decide(model: &Model, source: &mut impl Source, now: u64) -> Operation {
         112 => Operation::TakeBack(source.below(16) as usize),
         114 => Operation::Give {
             host: host(source),
-            address: Ipv4Addr::new(198, 51, 100, source.below(3) as u8 + 1),
-            first_port: source.below(80) as u16 * 16,
+            address: Ipv4Addr::new(198, 51, 100, source.below(2) as u8 + 1),
+            first_port: if source.one_in(32) { 65_528 } else { source.below(160) as u16 * 8 },
+            size: SIZES[source.below(SIZES.len() as u32) as usize],
         },
         115 if source.one_in(4) => Operation::Rebuild,
         116 => {

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::api::{Mapped, Outbound, Passing, Protocol, Refused, SessionRef, SessionState, Signal};
+use super::api::{Mapped, Outbound, Passing, PortClass, Protocol, Refused, SessionRef, SessionState, Signal};
 
 use super::bucket::Bucket;
 use super::events::Kind;
@@ -50,6 +50,11 @@ impl Model {
                 Some(binding) => expect_mapped(answer, binding.outside, None, false),
                 None => expect_refused(answer, Refused::NoSession),
             };
+        }
+        let key = self.host_key(inside.host);
+        if let Some(host) = self.hosts.iter_mut().find(|host| host.key == key && !host.is_certain) {
+            let asks_for_low = *answer == Err(Refused::NeedsBlock(PortClass::Low));
+            (host.no_low, host.is_certain) = (!asks_for_low, asks_for_low);
         }
         let choice = match self.may_open(inside, remote, known, tick) {
             Ok(choice) => choice,
@@ -132,7 +137,7 @@ impl Model {
     pub fn know(&mut self, host: Ipv6Addr, tick: u64) {
         let (key, subscriber) = (self.host_key(host), self.subscriber_key(host));
         if !self.hosts.iter().any(|known| known.key == key) {
-            self.hosts.push(super::Host { key, no_low: false });
+            self.hosts.push(super::Host { key, no_low: false, is_certain: true });
         }
         if !self.subscribers.iter().any(|known| known.key == subscriber) {
             let bucket = Bucket::new(self.config.quota.burst, tick);
@@ -180,6 +185,7 @@ impl Model {
         }
         let before = session.state;
         let refreshes = if session.inside.protocol == Protocol::Tcp {
+            self.steps[before as usize][usize::from(side == Side::V4)][packet.signal as usize] += 1;
             let (after, refreshes) = after(before, side, packet.signal);
             session.state = after;
             refreshes

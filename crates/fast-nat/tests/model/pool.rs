@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::api::{
-    Block, BlockPoolConfig, BlockRefusal, GiveError, Granted, PortClass, Protocol, Timestamp, is_eligible_host,
+    Block, BlockPoolConfig, BlockRefusal, GiveError, Granted, PortClass, Protocol, Timestamp,
+    is_eligible_host,
 };
 use super::leases::MOST_BLOCKS;
 use super::{Model, Wrong, tick};
@@ -80,9 +81,16 @@ impl Model {
         now: Timestamp,
         answer: &Result<Granted, BlockRefusal>,
     ) -> Result<(), Wrong> {
-        let has_enough =
-            |class| self.fewest_free(host, class, tick(now)) >= usize::from(pool.block_size / 4);
+        // A quarter of a block are enough; which of the host's blocks is meant, if their sizes differ, is left open.
+        let sizes = || self.blocks_of(host).map(|block| usize::from(block.size));
+        let (smallest, largest) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
+        let fewest = |class| self.fewest_free(host, class, tick(now));
+        let has_enough = |class| fewest(class) > 0 && fewest(class) >= smallest / 4;
         if *answer == Ok(Granted::Already) && has_enough(asked) {
+            if asked == PortClass::Low && fewest(asked) <= largest / 4 {
+                // Perhaps there were too few low ports and enough high ones.
+                self.doubt_low(host);
+            }
             return Ok(());
         }
         // Where the address has no low ports high ones have to do.
@@ -120,8 +128,9 @@ impl Model {
             Err(refusal) if errors.contains(refusal) => Ok(()),
             Ok(Granted::Already) if (!has_low || !errors.is_empty()) && has_enough(PortClass::High) => Ok(()),
             Ok(Granted::New { reference, address, first_port, size }) if errors.is_empty() => {
-                let chosen =
-                    grantable.iter().find(|block| block.address == *address && block.first_port == *first_port);
+                let chosen = grantable
+                    .iter()
+                    .find(|block| block.address == *address && block.first_port == *first_port);
                 match chosen {
                     Some(block) if block.size == *size => {
                         let block = block.clone();
@@ -142,11 +151,18 @@ impl Model {
         result
     }
 
+    fn doubt_low(&mut self, host: Ipv6Addr) {
+        let key = self.host_key(host);
+        for known in self.hosts.iter_mut().filter(|known| known.key == key && !known.no_low) {
+            known.is_certain = false;
+        }
+    }
+
     /// The host gets high ports in place of low ones from now on.
     pub fn deny_low(&mut self, host: Ipv6Addr) {
         let key = self.host_key(host);
         for known in self.hosts.iter_mut().filter(|known| known.key == key) {
-            known.no_low = true;
+            (known.no_low, known.is_certain) = (true, true);
         }
     }
 }

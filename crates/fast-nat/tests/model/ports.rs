@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use super::api::{PortClass, Protocol, Refused};
 
-use super::{Fairness, Inside, Model, Outside, OwnedBlock, Remote, Rest, ticks};
+use super::{Fairness, Inside, Model, Outside, OwnedBlock, Remote, Rest, Wrong, ticks};
 
 /// A port that is free; not certainly if another one may be free in its place.
 #[derive(Debug, Clone, Copy)]
@@ -97,11 +97,8 @@ impl Model {
         }
         let is_same = |port: &&Free| port.outside.port % 2 == inside.port % 2;
         let must_be_same = wanted.iter().any(|port| port.is_certain && is_same(&port));
-        let mut choice: Vec<Outside> = wanted
-            .iter()
-            .filter(|port| !must_be_same || is_same(port))
-            .map(|port| port.outside)
-            .collect();
+        let mut choice: Vec<Outside> =
+            wanted.iter().filter(|port| !must_be_same || is_same(port)).map(|port| port.outside).collect();
         if inside.protocol == Protocol::Tcp {
             // The remote has sent a SYN to one of them: the host may be opening this very connection.
             self.prefer_awaited(&wanted, remote, &mut choice);
@@ -143,5 +140,23 @@ impl Fairness {
         self.expected += 1.0 / among.len() as f64;
         self.lowest += f64::from(u8::from(among.iter().min() == Some(&taken)));
         self.highest += f64::from(u8::from(among.iter().max() == Some(&taken)));
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        self.choices += other.choices;
+        self.expected += other.expected;
+        self.lowest += other.lowest;
+        self.highest += other.highest;
+    }
+
+    /// RFC 6056: which port comes next is not to be guessed. A port behind one that is taken comes more often than others,
+    /// so twice as often is not too much; always is.
+    pub fn check(&self) -> Result<(), Wrong> {
+        let is_fair = |times: f64| times > self.expected / 2.0 && times < self.expected * 2.0;
+        if self.choices < 100.0 || is_fair(self.lowest) && is_fair(self.highest) {
+            Ok(())
+        } else {
+            Err(format!("the choice of ports is not random: {self:?}"))
+        }
     }
 }

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::api::{
-    Block, BlockRef, BlockPool, BlockPoolConfig, BlockRefusal, Granted, Inbound, Mapped, Nat64, NatConfig, Outbound, Output, Passing, PortClass,
-    Reached, Refused, Seen, SessionState, Signal, StaticBinding, Timestamp,
+    Block, BlockPool, BlockPoolConfig, BlockRef, BlockRefusal, Granted, Inbound, Mapped, Nat64, NatConfig,
+    Outbound, Output, Passing, PortClass, Reached, Refused, Seen, SessionState, Signal, StaticBinding,
+    Timestamp,
 };
 
+use super::events::{Happened, Kind};
 use super::operation::{Operation, STATICS, decide};
 use super::source::Source;
-use super::{Inside, Model, Outside, Remote, Wrong, outbound_of, tick};
+use super::{Inside, Model, Outside, Remote, Wrong, outbound_of, tick, ticks};
 
 /// Operations that are shown when something differs.
 const SHOWN: usize = 30;
@@ -35,6 +37,7 @@ pub struct Run {
     pub now: u64,
     pub counts: Counts,
     pub done: u64,
+    lost: u64,
     last: VecDeque<(u64, Operation)>,
 }
 
@@ -51,6 +54,7 @@ impl Run {
             now: 12_345_678,
             counts: Counts::new(),
             done: 0,
+            lost: 0,
             last: VecDeque::new(),
         }
     }
@@ -76,14 +80,14 @@ impl Run {
         self.last.push_back((self.now, operation.clone()));
         self.done += 1;
         let compared = self.perform(&operation).and_then(|()| self.finish());
-        let compared = compared.and_then(|()| {
-            if self.done.is_multiple_of(compare_every) { self.compare() } else { Ok(()) }
-        });
+        let compared = compared
+            .and_then(|()| if self.done.is_multiple_of(compare_every) { self.compare() } else { Ok(()) });
         compared.map_err(|wrong| self.explain(&wrong))
     }
 
     fn explain(&self, wrong: &str) -> Wrong {
-        let mut text = format!("operation {}: {wrong}\nthe last operations, with the time in ms:\n", self.done);
+        let mut text =
+            format!("operation {}: {wrong}\nthe last operations, with the time in ms:\n", self.done);
         for (now, operation) in &self.last {
             text += &format!("{now} {operation:?}\n");
         }
@@ -108,8 +112,8 @@ impl Run {
             }
             Operation::Expire(budget) => self.expire(budget),
             Operation::Grant { host, class } => self.grant(host, class),
-            Operation::Give { host, address, first_port } => {
-                self.give(host, &block(address, first_port))
+            Operation::Give { host, address, first_port, size } => {
+                self.give(host, &block(address, first_port, size))
             }
             Operation::TakeBack(at) => self.take_back(at),
             Operation::TakeIdle(limit) => self.take_idle(limit),
@@ -136,6 +140,10 @@ impl Run {
             return Err("one thread waits for itself, loses outputs, or does too much at once".into());
         }
         let lost = self.engine.events_lost();
+        if lost > self.lost {
+            self.lost = lost;
+            self.count("events: lost");
+        }
         if lost != self.model.queue.lost {
             return Err(format!("{lost} events are lost instead of {}", self.model.queue.lost));
         }
@@ -154,7 +162,26 @@ impl Run {
         let waited = self.model.stored.len();
         let tick = tick(now);
         let known = self.model.binding(Inside::from(flow)).is_some();
+        let rests = self.rests(flow, tick);
         self.model.outbound(flow, packet, tick, &answer)?;
+        if let Ok(Mapped { created: true, address, port, .. }) = answer
+            && !known
+        {
+            let outside = Outside { address, port };
+            let rest = self.model.rest(flow.protocol);
+            match rests.iter().find(|(rested, _)| *rested == outside) {
+                Some((_, since)) if *since == rest + 1 => self.count("port: as soon as it has rested"),
+                Some((_, since)) if *since <= rest => self.count("port: of too many that rest"),
+                _ => {}
+            }
+            if rests.iter().any(|(_, since)| *since == rest) {
+                self.count("port: one in the last tick of its rest is passed over");
+            }
+            let is_even = flow.port.is_multiple_of(2) == port.is_multiple_of(2);
+            self.count(if is_even { "port: same parity" } else { "port: other parity" });
+            let is_kept = PortClass::of(flow.port) == PortClass::of(port);
+            self.count(if is_kept { "port: same class" } else { "port: other class" });
+        }
         self.check_wants(flow, known, tick, &answer)?;
         self.model.asked = match answer {
             Err(Refused::NeedsBlock(class)) => Some((flow.host, class)),
@@ -178,6 +205,15 @@ impl Run {
             Err(refused) => return Err(format!("{refused:?} to a host")),
         });
         Ok(())
+    }
+
+    /// The ports of this host that have been freed, and how many ticks ago.
+    fn rests(&self, flow: &Outbound, tick: u64) -> Vec<(Outside, u64)> {
+        let rests = self.model.rests.iter().filter(|rest| {
+            rest.protocol == flow.protocol
+                && self.model.blocks_of(flow.host).any(|block| block.holds(rest.outside))
+        });
+        rests.map(|rest| (rest.outside, tick.saturating_sub(rest.freed))).collect()
     }
 
     /// A host is asked to be given another block only when its ports run short, after a new binding.
@@ -278,11 +314,19 @@ impl Run {
             let reference = self.model.sessions[index].reference;
             match self.engine.session(reference) {
                 None => {
+                    let session = &self.model.sessions[index];
+                    if tick - session.seen == self.model.lifetime(session) + 1 {
+                        self.count("expire: session, as soon as it is over");
+                    }
                     self.model.expired(index, tick)?;
                     self.count("expire: session");
                     visited += 1;
                 }
                 Some(view) => {
+                    let session = &self.model.sessions[index];
+                    if tick.saturating_sub(session.seen) == self.model.lifetime(session) {
+                        self.count("expire: session in its last tick stays");
+                    }
                     if view.state == SessionState::Trans
                         && self.model.sessions[index].state == SessionState::Established
                     {
@@ -316,6 +360,10 @@ impl Run {
         if budget.is_some_and(|budget| visited > budget.max(1)) {
             return Err(format!("{visited} entries visited with a budget of {budget:?}"));
         }
+        let lasts = ticks(self.model.config.timers.tcp_incoming_syn);
+        if self.model.stored.iter().any(|syn| tick.saturating_sub(syn.since) == lasts) {
+            self.count("expire: stored SYN in its last tick stays");
+        }
         if !more && let Some(overdue) = self.model.overdue(tick) {
             return Err(format!("expire leaves, in tick {tick}, {overdue}"));
         }
@@ -324,8 +372,19 @@ impl Run {
     }
 
     fn give(&mut self, host: Ipv6Addr, block: &Block) -> Result<(), Wrong> {
-        let first = Outside { address: block.address, port: block.first_port };
-        if self.model.blocks.iter().any(|other| other.is_around(first)) {
+        let end = u32::from(block.first_port) + u32::from(block.size);
+        let overlaps = self.model.blocks.iter().any(|other| {
+            other.address == block.address
+                && u32::from(other.first_port) < end
+                && block.first_port <= other.last_port()
+        });
+        // The pool takes a block for one of its own by its first port.
+        let is_ragged = self.pool_config.nets.iter().any(|net| {
+            u32::from(net.first_port & !15) < end
+                && block.first_port <= net.last_port | 15
+                && (block.size != 16 || !block.first_port.is_multiple_of(16))
+        });
+        if overlaps || is_ragged {
             // The engine takes the caller's word that nobody has the block.
             return Ok(());
         }
@@ -403,18 +462,26 @@ impl Run {
         self.count("events: drained");
         let mut seen = Vec::new();
         while let Some(event) = self.engine.poll_event() {
-            seen.push(event.into());
+            let happened = Happened::from(event);
+            self.count(match happened.kind {
+                Kind::Started => "event: started",
+                Kind::Established => "event: established",
+                Kind::Changed => "event: changed",
+                Kind::Ended => "event: ended",
+            });
+            seen.push(happened);
         }
         self.model.queue.drain(seen)
     }
 }
 
 /// A block given past the pool. Where a static binding may be, its port is reserved, as the engine asks for.
-fn block(address: Ipv4Addr, first_port: u16) -> Block {
-    let mut reserved = vec![first_port + 3];
-    let ports = STATICS.iter().filter(|outside| outside.address == address).map(|outside| outside.port);
-    reserved.extend(ports.filter(|port| (first_port..first_port + 16).contains(port)));
-    Block { address, first_port, size: 16, reserved }
+fn block(address: Ipv4Addr, first_port: u16, size: u16) -> Block {
+    let ports = u32::from(first_port)..u32::from(first_port) + u32::from(size);
+    let mut reserved = if size > 8 { vec![first_port + 3] } else { Vec::new() };
+    let statics = STATICS.iter().filter(|outside| outside.address == address).map(|outside| outside.port);
+    reserved.extend(statics.filter(|port| ports.contains(&u32::from(*port))));
+    Block { address, first_port, size, reserved }
 }
 
 fn blocks_at(model: &Model, reference: BlockRef) -> Option<usize> {
@@ -454,7 +521,8 @@ impl Run {
 
     fn take_back(&mut self, at: usize) -> Result<(), Wrong> {
         let Some(block) = self.model.blocks.get(at) else { return Ok(()) };
-        let (may, must) = (self.model.may_leave(block, self.tick()), self.model.must_leave(block, self.tick()));
+        let (may, must) =
+            (self.model.may_leave(block, self.tick()), self.model.must_leave(block, self.tick()));
         let reference = block.reference;
         let lease = self.pool.take_back(&self.engine, reference, self.at());
         match lease {

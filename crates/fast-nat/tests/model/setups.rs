@@ -50,6 +50,36 @@ fn pool() -> BlockPoolConfig {
     }
 }
 
+/// A few blocks of one address: both are soon exhausted.
+fn small_pool() -> BlockPoolConfig {
+    BlockPoolConfig {
+        nets: vec![PortNet {
+            net: "203.0.113.16/32".parse().unwrap(),
+            first_port: 1024 - BLOCK,
+            last_port: 1024 + 4 * BLOCK - 1,
+            reserved_ports: vec![1025],
+        }],
+        max_ports_per_subscriber: u32::from(BLOCK) * 4,
+        reserved_addresses: Vec::new(),
+        reserved_endpoints: Vec::new(),
+        ..pool()
+    }
+}
+
+/// Two networks; in the second one the blocks are not whole.
+fn ragged_pool() -> BlockPoolConfig {
+    let mut pool = pool();
+    pool.nets[0].net = "198.51.100.0/30".parse().unwrap();
+    pool.nets.push(PortNet {
+        net: "203.0.113.16/31".parse().unwrap(),
+        first_port: 1024 - 4,
+        last_port: 1024 + BLOCK + 4,
+        reserved_ports: Vec::new(),
+    });
+    pool.reserved_addresses.clear();
+    pool
+}
+
 /// All of them.
 pub fn setups() -> Vec<Setup> {
     let independent = nat();
@@ -69,6 +99,8 @@ pub fn setups() -> Vec<Setup> {
     };
     let shared = NatConfig {
         lease_prefix_len: 64,
+        max_hosts: 8,
+        max_blocks: 30,
         quota: Quota { sessions: 30, new_sessions_per_second: 7, burst: 3 },
         ..nat()
     };
@@ -80,13 +112,21 @@ pub fn setups() -> Vec<Setup> {
         max_resting_ports: 3,
         ..nat()
     };
+    let dependent_single = NatConfig {
+        filtering: Filtering::AddressDependent,
+        max_hosts: 8,
+        max_blocks: 30,
+        quota: Quota { sessions: 10, new_sessions_per_second: 2, burst: 2 },
+        ..nat()
+    };
     [
-        ("endpoint-independent", independent),
-        ("address-dependent", dependent),
-        ("shared blocks", shared),
-        ("address-dependent, shared blocks", dependent_shared),
+        ("endpoint-independent", independent, pool()),
+        ("address-dependent", dependent, ragged_pool()),
+        ("shared blocks", shared, small_pool()),
+        ("address-dependent, shared blocks", dependent_shared, pool()),
+        ("address-dependent, few ports", dependent_single, small_pool()),
     ]
     .into_iter()
-    .map(|(name, nat)| Setup { name, pool: pool(), nat })
+    .map(|(name, nat, pool)| Setup { name, nat, pool })
     .collect()
 }
