@@ -164,7 +164,11 @@ impl Addresses {
         (usize::from(high) * (LEVELS - 1)).div_ceil(all).min(LEVELS - 1)
     }
 
+    /// Puts an address among those of its level. A reserved one, which may have blocks from before, is nowhere.
     fn enlist(&mut self, place: u32) {
+        if self.reserved.contains(&place) {
+            return;
+        }
         let Some(high) = self.get(place).map(|address| address.high) else { return };
         let level = self.level(high);
         let first = std::mem::replace(&mut self.levels[level], place);
@@ -177,6 +181,9 @@ impl Addresses {
     }
 
     fn delist(&mut self, place: u32) {
+        if self.reserved.contains(&place) {
+            return;
+        }
         let Some((high, before, behind)) =
             self.get(place).map(|address| (address.high, address.before, address.behind))
         else {
