@@ -126,8 +126,7 @@ impl Model {
             }
         }
         if let Some(other) = known {
-            // Also where the very same one is about to end, since it is configured no more.
-            if other.outside != outside || !other.is_static {
+            if other.outside != outside {
                 errors.push(StaticError::Bound { address: other.outside.address, port: other.outside.port });
             }
         }
@@ -137,9 +136,13 @@ impl Model {
         }
         expect_one_of(answer, &errors)?;
         if answer.is_ok() {
-            if known.is_none() {
-                self.know(forward.host, tick);
-                self.bindings.push(Binding { inside, outside, is_static: true });
+            match self.bindings.iter_mut().find(|binding| binding.inside == inside) {
+                // Also where it was about to end, since it was configured no more.
+                Some(binding) => binding.is_static = true,
+                None => {
+                    self.know(forward.host, tick);
+                    self.bindings.push(Binding { inside, outside, is_static: true });
+                }
             }
         }
         Ok(())

@@ -80,7 +80,8 @@ pub const HOSTS: [Ipv6Addr; 7] = [
     Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1),
 ];
 /// Even and odd, low and high.
-const PORTS: [u16; 8] = [53, 68, 123, 1023, 1024, 5001, 40_000, 65_535];
+const PORTS: [u16; 14] =
+    [53, 68, 123, 1023, 1024, 1025, 5001, 5002, 5003, 5004, 40_000, 40_001, 65_534, 65_535];
 const REMOTES: [Ipv4Addr; 3] =
     [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(192, 0, 2, 3)];
 const REMOTE_PORTS: [u16; 3] = [53, 80, 443];
@@ -145,7 +146,7 @@ fn flow(model: &Model, source: &mut impl Source) -> (Outbound, bool) {
         prefix: u8::from(source.one_in(3)),
         protocol,
         host: host(source),
-        port: PORTS[source.below(8) as usize],
+        port: PORTS[source.below(PORTS.len() as u32) as usize],
     });
     // Where a remote has sent a SYN already, a host may be about to send one.
     let awaited = if source.one_in(4) { source.pick(&model.stored).map(|syn| syn.remote) } else { None };
@@ -276,7 +277,7 @@ pub fn decide(model: &Model, source: &mut impl Source, now: u64) -> Operation {
         112 => Operation::TakeBack(source.below(16) as usize),
         114 => Operation::Give {
             host: host(source),
-            address: Ipv4Addr::new(198, 51, 100, source.below(2) as u8 + 1),
+            address: Ipv4Addr::new(198, 51, 100, source.below(6) as u8 + 1),
             first_port: if source.one_in(32) { 65_528 } else { source.below(160) as u16 * 8 },
             size: SIZES[source.below(SIZES.len() as u32) as usize],
         },

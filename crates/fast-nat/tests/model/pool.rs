@@ -82,13 +82,14 @@ impl Model {
         answer: &Result<Granted, BlockRefusal>,
     ) -> Result<(), Wrong> {
         // A quarter of a block are enough; which of the host's blocks is meant, if their sizes differ, is left open.
-        let sizes = || self.blocks_of(host).map(|block| usize::from(block.size));
-        let (smallest, largest) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
-        let fewest = |class| self.fewest_free(host, class, tick(now));
-        let has_enough = |class| fewest(class) > 0 && fewest(class) >= smallest / 4;
+        let smallest = self.blocks_of(host).map(|block| usize::from(block.size)).min().unwrap_or(0);
+        let has_enough = |class| {
+            let fewest = self.fewest_free(host, class, tick(now));
+            fewest > 0 && fewest >= smallest / 4
+        };
         if *answer == Ok(Granted::Already) && has_enough(asked) {
-            if asked == PortClass::Low && fewest(asked) <= largest / 4 {
-                // Perhaps there were too few low ports and enough high ones.
+            if asked == PortClass::Low {
+                // Perhaps too few low ports have been seen to have rested, and there were enough high ones.
                 self.doubt_low(host);
             }
             return Ok(());

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::api::{
     Block, BlockPool, BlockPoolConfig, BlockRef, BlockRefusal, Granted, Inbound, Mapped, Nat64, NatConfig,
-    Outbound, Output, Passing, PortClass, Reached, Refused, Seen, SessionState, Signal, StaticBinding,
-    Timestamp,
+    Outbound, Output, Passing, PortClass, PortNet, Reached, Refused, Seen, SessionState, Signal,
+    StaticBinding, Timestamp,
 };
 
 use super::events::{Happened, Kind};
@@ -182,7 +182,11 @@ impl Run {
             let is_kept = PortClass::of(flow.port) == PortClass::of(port);
             self.count(if is_kept { "port: same class" } else { "port: other class" });
         }
-        self.check_wants(flow, known, tick, &answer)?;
+        if let Ok(Mapped { created, port, wants_block: Some(class), .. }) = answer
+            && (known || !created || PortClass::of(port) != class)
+        {
+            return Err(format!("{answer:?} wants a block for nothing"));
+        }
         self.model.asked = match answer {
             Err(Refused::NeedsBlock(class)) => Some((flow.host, class)),
             Ok(Mapped { wants_block: Some(class), .. }) => Some((flow.host, class)),
@@ -214,24 +218,6 @@ impl Run {
                 && self.model.blocks_of(flow.host).any(|block| block.holds(rest.outside))
         });
         rests.map(|rest| (rest.outside, tick.saturating_sub(rest.freed))).collect()
-    }
-
-    /// A host is asked to be given another block only when its ports run short, after a new binding.
-    fn check_wants(
-        &self,
-        flow: &Outbound,
-        was_bound: bool,
-        tick: u64,
-        answer: &Result<Mapped, Refused>,
-    ) -> Result<(), Wrong> {
-        let Ok(Mapped { port, wants_block: Some(class), .. }) = *answer else { return Ok(()) };
-        let free = self.model.free_ports(flow.host, flow.protocol, tick);
-        let free = free.iter().filter(|port| PortClass::of(port.outside.port) == class).count();
-        let largest = self.model.blocks_of(flow.host).map(|block| block.size).max().unwrap_or(0);
-        if was_bound || PortClass::of(port) != class || free >= usize::from(largest).div_ceil(4) {
-            return Err(format!("{answer:?} wants a block, with {free} free ports"));
-        }
-        Ok(())
     }
 
     fn inbound(&mut self, flow: &Inbound, packet: &Passing<'_>, late: u64) -> Result<(), Wrong> {
@@ -384,7 +370,11 @@ impl Run {
                 && block.first_port <= net.last_port | 15
                 && (block.size != 16 || !block.first_port.is_multiple_of(16))
         });
-        if overlaps || is_ragged {
+        // Nor does it use a network's first and last address.
+        let is_edge = self.pool_config.nets.iter().any(|PortNet { net, .. }| {
+            net.prefix_len() < 31 && [net.network(), net.broadcast()].contains(&block.address)
+        });
+        if overlaps || is_ragged || is_edge {
             // The engine takes the caller's word that nobody has the block.
             return Ok(());
         }
@@ -410,10 +400,13 @@ impl Run {
     }
 
     fn add_static(&mut self, forward: &StaticBinding) -> Result<(), Wrong> {
+        let goes_on =
+            self.model.binding(super::leases::inside_of(forward)).is_some_and(|known| !known.is_static);
         let answer = self.engine.add_static(forward, self.at());
         let tick = self.tick();
         self.model.add_static(forward, tick, &answer)?;
         self.count(match answer {
+            Ok(()) if goes_on => "static: added again while its sessions go on",
             Ok(()) => "static: added",
             Err(super::api::StaticError::Taken { .. }) => "static: taken",
             Err(super::api::StaticError::Bound { .. }) => "static: bound",

@@ -50,6 +50,11 @@ fn pool() -> BlockPoolConfig {
     }
 }
 
+/// A subscriber has the ports of two blocks and no more.
+fn tight_pool() -> BlockPoolConfig {
+    BlockPoolConfig { max_ports_per_subscriber: u32::from(BLOCK) * 2, ..pool() }
+}
+
 /// A few blocks of one address: both are soon exhausted.
 fn small_pool() -> BlockPoolConfig {
     BlockPoolConfig {
@@ -120,7 +125,7 @@ pub fn setups() -> Vec<Setup> {
         ..nat()
     };
     [
-        ("endpoint-independent", independent, pool()),
+        ("endpoint-independent", independent, tight_pool()),
         ("address-dependent", dependent, ragged_pool()),
         ("shared blocks", shared, small_pool()),
         ("address-dependent, shared blocks", dependent_shared, pool()),
