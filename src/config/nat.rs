@@ -18,6 +18,16 @@ pub enum Sharing {
     Exclusive,
 }
 
+impl Sharing {
+    /// The word in settings and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ports => "ports",
+            Self::Exclusive => "exclusive",
+        }
+    }
+}
+
 /// Tables, and what they let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionSettings {

@@ -91,7 +91,11 @@ impl Rules {
     /// The prefix with this number: the first one, if there is none.
     #[inline]
     pub fn prefix(&self, number: u8) -> Prefix {
-        self.prefixes.get(usize::from(number)).or(self.prefixes.first()).copied().unwrap_or(Prefix::WELL_KNOWN)
+        self.prefixes
+            .get(usize::from(number))
+            .or(self.prefixes.first())
+            .copied()
+            .unwrap_or(Prefix::WELL_KNOWN)
     }
 
     /// Whether non-global addresses may appear under this prefix, if this is one (RFC 6052 §3.1).
@@ -103,7 +107,8 @@ impl Rules {
     /// How a host shares addresses: as the first pool does that is there for it. `None`: there is none.
     #[inline]
     pub fn sharing_of(&self, host: Ipv6Addr) -> Option<Sharing> {
-        let named = self.pools.iter().find(|pool| pool.hosts.as_ref().is_none_or(|hosts| hosts.contains(host)));
+        let named =
+            self.pools.iter().find(|pool| pool.hosts.as_ref().is_none_or(|hosts| hosts.contains(host)));
         named.map(|pool| pool.sharing)
     }
 

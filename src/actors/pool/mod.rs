@@ -130,7 +130,9 @@ crate::accepts_faults!(PoolActor);
 impl PoolActor {
     fn publish(&mut self) {
         for (net, usage) in self.supply.usage(clock::now()) {
-            let Some(gauges) = self.shared.pool_gauges.iter().find(|gauges| gauges.net == net) else { continue };
+            let Some(gauges) = self.shared.pool_gauges.iter().find(|gauges| gauges.net == net) else {
+                continue;
+            };
             gauges.used.store(usage.used, Ordering::Relaxed);
             gauges.free.store(usage.free, Ordering::Relaxed);
             gauges.resting.store(usage.resting, Ordering::Relaxed);

@@ -4,7 +4,9 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 
 use fast_nat::nat64::BlockRef;
-use fast_nat::{BlockPool, BlockPoolConfig, BlockRefusal, Granted, LeasePool, PoolConfig, PortNet, Timestamp, Usage};
+use fast_nat::{
+    BlockPool, BlockPoolConfig, BlockRefusal, Granted, LeasePool, PoolConfig, PortNet, Timestamp, Usage,
+};
 use ipnet::Ipv4Net;
 use slog::{Logger, info, warn};
 
@@ -41,16 +43,24 @@ impl Supply {
             net: pool.net,
             first_port: pool.ports.first(),
             last_port: pool.ports.last(),
-            reserved_ports: pool.reserved_ports.iter().flat_map(|range| range.first()..=range.last()).collect(),
+            reserved_ports: pool
+                .reserved_ports
+                .iter()
+                .flat_map(|range| range.first()..=range.last())
+                .collect(),
         });
         // The router's own address is shared like the others: what is for nobody else is for the router.
         let taken = settings.static_pairs.iter().map(|pair| pair.address).chain(mapped);
         let config = BlockPoolConfig {
             nets: nets.collect(),
             block_size: settings.sessions.block_size,
-            max_ports_per_subscriber: settings.quota.most_ports(plan.automatic).unwrap_or(u32::MAX),
+            max_ports_per_subscriber: settings.quota.most_ports(plan.automatic),
             reserved_addresses: taken.collect(),
-            reserved_endpoints: settings.forwards.iter().map(|forward| (forward.address, forward.port)).collect(),
+            reserved_endpoints: settings
+                .forwards
+                .iter()
+                .map(|forward| (forward.address, forward.port))
+                .collect(),
             seed: None,
         };
         let mut blocks = BlockPool::new(&config).map_err(|error| chain(&error))?;
@@ -59,7 +69,12 @@ impl Supply {
     }
 
     /// Leases a host what it is served with. `None`: not now.
-    pub(super) fn acquire(&mut self, shared: &Shared, ask: Ask, now: Timestamp) -> Option<Result<(), Refusal>> {
+    pub(super) fn acquire(
+        &mut self,
+        shared: &Shared,
+        ask: Ask,
+        now: Timestamp,
+    ) -> Option<Result<(), Refusal>> {
         let served: Vec<Ipv4Net> = pools_of(&shared.plan.pools, ask.host).map(|pool| pool.net).collect();
         let sharing = pools_of(&shared.plan.pools, ask.host).next().map(|pool| pool.sharing);
         let result = match sharing {

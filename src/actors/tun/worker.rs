@@ -22,9 +22,7 @@ use super::notices::Notices;
 use crate::actors::pool::AcquireLeases;
 use crate::clock;
 use crate::datapath::hold::{Hold, Limits, Parked};
-use crate::datapath::{
-    Ask, Counters, Identifications, Limiters, Output, Refusal, Router, Rules, Scratch, Verdict,
-};
+use crate::datapath::{Ask, Counters, Identifications, Limiters, Refusal, Router, Rules, Scratch, Verdict};
 use crate::shared::{Desk, LeaseAnswer, Shared};
 use crate::supervision::Birth;
 use crate::supervision::child::panic_text;
@@ -117,8 +115,14 @@ pub(super) fn spawn(seat: Arc<Seat>) -> io::Result<JoinHandle<()>> {
     })
 }
 
-/// How a packet is routed: one that has just come, or one that has been parked.
-type Route = fn(&mut Router<'_>, &mut [u8], std::ops::Range<usize>, &mut &mut dyn FnMut(&[u8]) -> bool) -> Verdict;
+/// How a packet got into the buffer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    /// From the device.
+    Read,
+    /// It had been parked.
+    Again,
+}
 
 struct Worker<'s, Q> {
     queue: Q,
@@ -234,26 +238,28 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
                 self.seat.desk().counters.dropped(Refusal::Superseded.into());
                 return Ok(());
             }
-            self.packet(length, moment, Router::process);
+            self.packet(length, moment, Arrival::Read);
         }
         self.ask_pool();
         Ok(())
     }
 
     /// One packet, in the buffer, and the fragments that have waited for it.
-    fn packet(&mut self, length: usize, moment: Moment<'_>, route: Route) {
-        self.one_packet(length, moment, route);
+    fn packet(&mut self, length: usize, moment: Moment<'_>, arrival: Arrival) {
+        self.one_packet(length, moment, arrival);
         while !self.scratch.released.is_empty() {
             for fragment in std::mem::take(&mut self.scratch.released) {
                 self.buffer[HEADROOM..HEADROOM + fragment.len()].copy_from_slice(&fragment);
-                self.one_packet(fragment.len(), moment, Router::process_again);
+                self.one_packet(fragment.len(), moment, Arrival::Again);
             }
         }
     }
 
-    fn one_packet(&mut self, length: usize, moment: Moment<'_>, route: Route) {
-        let verdict = self.with_router(moment, |router, buffer, mut out| {
-            route(router, buffer, HEADROOM..HEADROOM + length, &mut out)
+    fn one_packet(&mut self, length: usize, moment: Moment<'_>, arrival: Arrival) {
+        let packet = HEADROOM..HEADROOM + length;
+        let verdict = self.with_router(moment, |router, buffer, out| match arrival {
+            Arrival::Read => router.process(buffer, packet, out),
+            Arrival::Again => router.process_again(buffer, packet, out),
         });
         let ask = match verdict {
             Verdict::Hold(ask) => ask,
@@ -313,7 +319,7 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
     /// A held packet of a host that has a lease now.
     fn again(&mut self, packet: &[u8], moment: Moment<'_>) {
         self.buffer[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
-        self.packet(packet.len(), moment, Router::process_again);
+        self.packet(packet.len(), moment, Arrival::Again);
     }
 
     fn refuse(&mut self, packet: &[u8], refusal: Refusal, moment: Moment<'_>) {

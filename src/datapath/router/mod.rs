@@ -211,7 +211,9 @@ fn shared_flow(protocol: Protocol, ports: Ports, identifier_is_source: bool) -> 
     match (protocol, ports) {
         (Protocol::Tcp, Ports::Pair { source, destination }) => Some((Shared::Tcp, source, destination)),
         (Protocol::Udp, Ports::Pair { source, destination }) => Some((Shared::Udp, source, destination)),
-        (Protocol::Icmp, Ports::Identifier(number)) if identifier_is_source => Some((Shared::Icmp, number, 0)),
+        (Protocol::Icmp, Ports::Identifier(number)) if identifier_is_source => {
+            Some((Shared::Icmp, number, 0))
+        }
         (Protocol::Icmp, Ports::Identifier(number)) => Some((Shared::Icmp, 0, number)),
         _ => None,
     }

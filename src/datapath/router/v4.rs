@@ -36,19 +36,26 @@ impl Router<'_> {
                 Ok(checked) => self.route_v4(checked, ports, out),
                 Err(reason) => self.drop(reason.into()),
             },
-            Reunited::Whole(mut whole) => match Ipv4Packet::check_reassembled(&mut whole.storage, whole.packet) {
-                Ok(checked) => {
-                    let ports = checked.tuple().ports;
-                    self.route_v4(checked, ports, out)
+            Reunited::Whole(mut whole) => {
+                match Ipv4Packet::check_reassembled(&mut whole.storage, whole.packet) {
+                    Ok(checked) => {
+                        let ports = checked.tuple().ports;
+                        self.route_v4(checked, ports, out)
+                    }
+                    Err(reason) => self.drop(reason.into()),
                 }
-                Err(reason) => self.drop(reason.into()),
-            },
+            }
             Reunited::Not(verdict) => verdict,
         }
     }
 
     /// Translates a packet whose ports are known: its own, or those of its datagram's first fragment.
-    fn route_v4(&mut self, mut checked: Ipv4Packet<'_>, ports: Ports, out: &mut (impl Output + ?Sized)) -> Verdict {
+    fn route_v4(
+        &mut self,
+        mut checked: Ipv4Packet<'_>,
+        ports: Ports,
+        out: &mut (impl Output + ?Sized),
+    ) -> Verdict {
         let tuple = Tuple { ports, ..checked.tuple() };
         let reason = match self.map_v4(&checked, &tuple) {
             Ok(rewrite) => match checked.translate(&rewrite, &self.rules.params) {
@@ -108,8 +115,7 @@ impl Router<'_> {
         if let Some(reason) = checked.refusal() {
             return Err(Stop::Drop(reason.into()));
         }
-        let flow =
-            Inbound { protocol, address: tuple.destination, port, remote: tuple.source, remote_port };
+        let flow = Inbound { protocol, address: tuple.destination, port, remote: tuple.source, remote_port };
         let packet = passing(checked.bytes(), checked.tcp_flags());
         match self.tables.nat.inbound(&flow, &packet, self.now) {
             Ok(reached) => {

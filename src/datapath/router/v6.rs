@@ -9,7 +9,8 @@ use interproto::{EmbeddedRewrite, Ipv6Packet, PortRewrite, Ports, Rewrite, Tuple
 
 use super::reunite::Reunited;
 use super::{
-    Ask, DropReason, Output, Refusal, Router, Stop, Verdict, forward, passing, refusal, rewritten, shared_flow,
+    Ask, DropReason, Output, Refusal, Router, Stop, Verdict, forward, passing, refusal, rewritten,
+    shared_flow,
 };
 use crate::config::Sharing;
 
@@ -52,25 +53,33 @@ impl Router<'_> {
                 Ok(checked) => self.route_v6(checked, ports, out),
                 Err(reason) => self.drop(reason.into()),
             },
-            Reunited::Whole(mut whole) => match Ipv6Packet::check_reassembled(&mut whole.storage, whole.packet) {
-                Ok(checked) => {
-                    let ports = checked.tuple().ports;
-                    self.route_v6(checked, ports, out)
+            Reunited::Whole(mut whole) => {
+                match Ipv6Packet::check_reassembled(&mut whole.storage, whole.packet) {
+                    Ok(checked) => {
+                        let ports = checked.tuple().ports;
+                        self.route_v6(checked, ports, out)
+                    }
+                    Err(reason) => self.drop(reason.into()),
                 }
-                Err(reason) => self.drop(reason.into()),
-            },
+            }
             Reunited::Not(verdict) => verdict,
         }
     }
 
     /// Translates a packet whose ports are known: its own, or those of its datagram's first fragment.
-    fn route_v6(&mut self, mut checked: Ipv6Packet<'_>, ports: Ports, out: &mut (impl Output + ?Sized)) -> Verdict {
+    fn route_v6(
+        &mut self,
+        mut checked: Ipv6Packet<'_>,
+        ports: Ports,
+        out: &mut (impl Output + ?Sized),
+    ) -> Verdict {
         let tuple = Tuple { ports, ..checked.tuple() };
         let judged = self
             .allows_v6(&tuple, checked.embedded().as_ref())
             .and_then(|allowed| self.map_v6(&checked, &tuple, allowed));
         let reason = match judged {
-            Ok(rewrite) => match checked.translate(&rewrite, self.identifications.next(), &self.rules.params) {
+            Ok(rewrite) => match checked.translate(&rewrite, self.identifications.next(), &self.rules.params)
+            {
                 interproto::Verdict::Forward(packets) => {
                     return forward(packets, &self.counters.forwarded_6to4, self.counters, out);
                 }
@@ -123,7 +132,11 @@ impl Router<'_> {
     fn own_address(&self, host: Ipv6Addr) -> Option<Ipv4Addr> {
         let rules = self.rules;
         rules.eam.0.to_v4(host).or_else(|| {
-            rules.has_leases.then(|| self.tables.leases.by_host(host, self.now)).flatten().map(|lease| lease.address)
+            rules
+                .has_leases
+                .then(|| self.tables.leases.by_host(host, self.now))
+                .flatten()
+                .map(|lease| lease.address)
         })
     }
 
