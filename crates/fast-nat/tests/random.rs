@@ -2,8 +2,15 @@
 //!
 //! `PROTOMASK_OPERATIONS` sets how many, `PROTOMASK_SEED` which: the seed is printed, and all that is random in an
 //! operation and in the engine follows from it.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests fail the test that calls them")]
 
-#[allow(dead_code, unreachable_pub, clippy::cast_precision_loss, reason = "shared with the fuzz target")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::cast_precision_loss,
+    reason = "shared with the fuzz target"
+)]
 #[path = "model/mod.rs"]
 mod model;
 
@@ -93,4 +100,19 @@ fn random_operations_do_to_the_engine_what_they_do_to_the_model() {
         // Too short a run proves nothing.
         assert!(times >= least || least < 10, "PROTOMASK_SEED={seed}: only {times} times: {what}");
     }
+}
+
+#[test]
+fn a_seed_repeats_every_operation_and_every_choice_of_the_engine() {
+    let run = || {
+        let mut source = Seeded(7);
+        let mut run = Run::new(&setups()[0], 7);
+        for _ in 0..5000 {
+            run.step(&mut source, COMPARE_EVERY).unwrap_or_else(|wrong| panic!("{wrong}"));
+        }
+        run.model.bindings
+    };
+    let bindings = run();
+    assert!(!bindings.is_empty());
+    assert_eq!(bindings, run());
 }

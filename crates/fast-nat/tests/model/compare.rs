@@ -1,7 +1,8 @@
 //! Compares all of the state.
 
-use super::api::{NatUsage, Protocol};
+use super::api::{Block, NatUsage, Protocol};
 
+use super::pool::all_blocks;
 use super::run::Run;
 use super::{Inside, Outside, Remote, Wrong};
 
@@ -16,27 +17,16 @@ impl Run {
 
     /// The pool knows which blocks are free.
     fn compare_pool(&self) -> Result<(), Wrong> {
-        let leasable = self.model.leasable(&self.pool_config);
-        for (usage, net) in self.pool.usage().into_iter().zip(&self.pool_config.nets) {
-            let free = leasable.iter().filter(|block| usage.net.contains(&block.address)).count() as u64;
-            // Blocks of other places were given past the pool.
-            let blocks = self.model.blocks.iter().filter(|block| {
-                usage.net.contains(&block.address)
-                    && block.first_port <= net.last_port
-                    && block.last_port() >= net.first_port
-            });
-            let mut addresses: Vec<_> = blocks.clone().map(|block| block.address).collect();
-            addresses.sort_unstable();
+        let (all, free) = (all_blocks(&self.pool_config), self.model.leasable(&self.pool_config));
+        for usage in self.pool.usage() {
+            let is_inside = |block: &&Block| usage.net.contains(&block.address);
+            let used = all.iter().filter(is_inside).filter(|block| !free.contains(block));
+            let mut addresses: Vec<_> = used.clone().map(|block| block.address).collect();
             addresses.dedup();
-            // Those of addresses that are reserved by now may count against what is free.
-            let reserved = &self.pool_config.reserved_addresses;
-            let odd = blocks.clone().filter(|block| reserved.contains(&block.address)).count() as u64;
-            let expected = (blocks.count() as u64, addresses.len() as u64);
-            let is_right = (usage.used, usage.addresses) == expected
-                && (free.saturating_sub(odd)..=free).contains(&usage.free)
-                && usage.high_water >= usage.used;
-            if !is_right {
-                return Err(format!("{usage:?} instead of {expected:?} with {free} free"));
+            let expected = (used.count(), free.iter().filter(is_inside).count(), addresses.len());
+            let seen = [usage.used, usage.free, usage.addresses].map(|number| number as usize);
+            if <[usize; 3]>::from(expected) != seen || usage.high_water < usage.used {
+                return Err(format!("{usage:?} instead of {expected:?}"));
             }
         }
         Ok(())

@@ -120,15 +120,15 @@ impl Model {
         let (inside, outside) = (inside_of(forward), outside_of(forward));
         let mut errors = Vec::new();
         let known = self.binding(inside).copied();
-        if let Some(other) = self.binding_of(forward.protocol, outside) {
-            if other.inside != inside {
-                errors.push(StaticError::Taken { host: other.inside.host, port: other.inside.port });
-            }
+        if let Some(other) = self.binding_of(forward.protocol, outside)
+            && other.inside != inside
+        {
+            errors.push(StaticError::Taken { host: other.inside.host, port: other.inside.port });
         }
-        if let Some(other) = known {
-            if other.outside != outside {
-                errors.push(StaticError::Bound { address: other.outside.address, port: other.outside.port });
-            }
+        if let Some(other) = known
+            && other.outside != outside
+        {
+            errors.push(StaticError::Bound { address: other.outside.address, port: other.outside.port });
         }
         let is_full = self.bindings.len() >= self.config.max_bindings as usize;
         if known.is_none() && (is_full || self.is_no_room_for(forward.host)) {
@@ -136,13 +136,12 @@ impl Model {
         }
         expect_one_of(answer, &errors)?;
         if answer.is_ok() {
-            match self.bindings.iter_mut().find(|binding| binding.inside == inside) {
+            if let Some(binding) = self.bindings.iter_mut().find(|binding| binding.inside == inside) {
                 // Also where it was about to end, since it was configured no more.
-                Some(binding) => binding.is_static = true,
-                None => {
-                    self.know(forward.host, tick);
-                    self.bindings.push(Binding { inside, outside, is_static: true });
-                }
+                binding.is_static = true;
+            } else {
+                self.know(forward.host, tick);
+                self.bindings.push(Binding { inside, outside, is_static: true });
             }
         }
         Ok(())

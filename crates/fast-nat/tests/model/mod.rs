@@ -17,6 +17,8 @@ pub mod pool;
 pub mod ports;
 pub mod replay;
 pub mod run;
+pub mod run_blocks;
+pub mod run_time;
 pub mod setups;
 pub mod source;
 pub mod tcp;

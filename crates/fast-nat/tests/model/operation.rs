@@ -134,10 +134,10 @@ fn signal(source: &mut impl Source, protocol: Protocol, is_new: bool) -> Signal 
 }
 
 fn flow(model: &Model, source: &mut impl Source) -> (Outbound, bool) {
-    if !source.one_in(3) {
-        if let Some(session) = source.pick(&model.sessions) {
-            return (outbound_of(session.inside, session.remote), false);
-        }
+    if !source.one_in(3)
+        && let Some(session) = source.pick(&model.sessions)
+    {
+        return (outbound_of(session.inside, session.remote), false);
     }
     let protocol = protocol(source);
     let inside =
@@ -185,11 +185,11 @@ fn reverse(model: &Model, source: &mut impl Source) -> (Inbound, bool) {
 
 /// A port of a block, or one that nobody has.
 fn any_outside(model: &Model, source: &mut impl Source) -> Outside {
-    if !source.one_in(4) {
-        if let Some(block) = source.pick(&model.blocks) {
-            let port = block.first_port + source.below(u32::from(block.size)) as u16;
-            return Outside { address: block.address, port };
-        }
+    if !source.one_in(4)
+        && let Some(block) = source.pick(&model.blocks)
+    {
+        let port = block.first_port + source.below(u32::from(block.size)) as u16;
+        return Outside { address: block.address, port };
     }
     Outside {
         address: Ipv4Addr::new(198, 51, 100, source.below(3) as u8),
@@ -285,14 +285,13 @@ pub fn decide(model: &Model, source: &mut impl Source, now: u64) -> Operation {
         116 => {
             let statics: Vec<_> = model.bindings.iter().filter(|binding| binding.is_static).collect();
             let again = if source.one_in(4) { source.pick(&statics) } else { None };
-            let flow = match again {
-                Some(binding) => outbound_of(binding.inside, Remote { address: REMOTES[0], port: 0 }),
-                None => {
-                    // A port that nobody's dynamic bindings have.
-                    let (mut flow, _) = flow(model, source);
-                    flow.port = if source.one_in(4) { flow.port } else { 2000 + source.below(2) as u16 };
-                    flow
-                }
+            let flow = if let Some(binding) = again {
+                outbound_of(binding.inside, Remote { address: REMOTES[0], port: 0 })
+            } else {
+                // Mostly a port that nobody's dynamic bindings have.
+                let (mut flow, _) = flow(model, source);
+                flow.port = if source.one_in(4) { flow.port } else { 2000 + source.below(2) as u16 };
+                flow
             };
             let outside = STATICS[source.below(STATICS.len() as u32) as usize];
             Operation::AddStatic { flow, outside }

@@ -9,43 +9,50 @@ use super::api::{
 use super::leases::MOST_BLOCKS;
 use super::{Model, Wrong, tick};
 
-impl Model {
-    /// All blocks of a pool that nobody holds and that have a port.
-    pub fn leasable(&self, pool: &BlockPoolConfig) -> Vec<Block> {
-        let mut found = Vec::new();
-        for net in &pool.nets {
-            for address in net.net.network().to_bits()..=net.net.broadcast().to_bits() {
-                let address = Ipv4Addr::from_bits(address);
-                // The network's own address and the broadcast address, where a network has them.
-                let is_edge = net.net.prefix_len() < 31
-                    && (address == net.net.network() || address == net.net.broadcast());
-                if is_edge || pool.reserved_addresses.contains(&address) {
-                    continue;
-                }
-                for first_port in (net.first_port & !(pool.block_size - 1)..=net.last_port)
-                    .step_by(usize::from(pool.block_size))
-                {
-                    let last_port = first_port + (pool.block_size - 1);
-                    let is_reserved = |port: &u16| {
-                        !(net.first_port..=net.last_port).contains(port)
-                            || net.reserved_ports.contains(port)
-                            || pool.reserved_endpoints.contains(&(address, *port))
-                    };
-                    let reserved: Vec<_> = (first_port..=last_port).filter(is_reserved).collect();
-                    let is_held = self.blocks.iter().any(|block| {
-                        block.address == address
-                            && block.first_port <= last_port
-                            && first_port <= block.last_port()
-                    });
-                    if !is_held && reserved.len() < usize::from(pool.block_size) {
-                        found.push(Block { address, first_port, size: pool.block_size, reserved });
-                    }
+/// The blocks that a pool consists of: those that have a port.
+pub fn all_blocks(pool: &BlockPoolConfig) -> Vec<Block> {
+    let mut found = Vec::new();
+    for net in &pool.nets {
+        for address in net.net.network().to_bits()..=net.net.broadcast().to_bits() {
+            let address = Ipv4Addr::from_bits(address);
+            // The network's own address and the broadcast address, where a network has them.
+            let is_edge =
+                net.net.prefix_len() < 31 && (address == net.net.network() || address == net.net.broadcast());
+            if is_edge || pool.reserved_addresses.contains(&address) {
+                continue;
+            }
+            for first_port in (net.first_port & !(pool.block_size - 1)..=net.last_port)
+                .step_by(usize::from(pool.block_size))
+            {
+                let last_port = first_port + (pool.block_size - 1);
+                let is_reserved = |port: &u16| {
+                    !(net.first_port..=net.last_port).contains(port)
+                        || net.reserved_ports.contains(port)
+                        || pool.reserved_endpoints.contains(&(address, *port))
+                };
+                let reserved: Vec<_> = (first_port..=last_port).filter(is_reserved).collect();
+                if reserved.len() < usize::from(pool.block_size) {
+                    found.push(Block { address, first_port, size: pool.block_size, reserved });
                 }
             }
         }
-        found
     }
+    found
+}
 
+impl Model {
+    /// All blocks of a pool of which nobody holds a port.
+    pub fn leasable(&self, pool: &BlockPoolConfig) -> Vec<Block> {
+        let mut blocks = all_blocks(pool);
+        blocks.retain(|block| {
+            !self.blocks.iter().any(|held| {
+                held.address == block.address
+                    && held.first_port < block.first_port + block.size
+                    && block.first_port <= held.last_port()
+            })
+        });
+        blocks
+    }
     /// The blocks that this host may be given: of this class, and of the address of its other blocks.
     fn grantable(&self, pool: &BlockPoolConfig, host: Ipv6Addr, class: PortClass) -> Vec<Block> {
         let paired = self.blocks_of(host).map(|block| block.address).next();

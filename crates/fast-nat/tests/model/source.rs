@@ -19,7 +19,7 @@ pub trait Source {
     }
 }
 
-/// SplitMix64: every seed is a good one, and a failure is replayed by its seed.
+/// `SplitMix64`: every seed is a good one, and a failure is replayed by its seed.
 #[derive(Debug, Clone)]
 pub struct Seeded(pub u64);
 

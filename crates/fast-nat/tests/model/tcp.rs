@@ -18,6 +18,7 @@ pub const fn first(side: Side) -> SessionState {
 }
 
 /// The state after a packet, and whether the packet starts the lifetime anew.
+#[allow(clippy::match_same_arms, reason = "the arms are in the order of a connection's life")]
 pub fn after(state: SessionState, side: Side, signal: Signal) -> (SessionState, bool) {
     use SessionState::{Established, OneWay, Trans, V4FinRcv, V4FinV6FinRcv, V4Init, V6FinRcv, V6Init};
     match (state, side, signal) {
