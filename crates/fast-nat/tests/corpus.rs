@@ -1,7 +1,14 @@
 //! Replays what the fuzzer has found worth keeping (`fuzz/corpus/nat`): the engine agrees with the model on all of it,
 //! and it reaches what matters.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests fail the test that calls them")]
 
-#[allow(dead_code, unreachable_pub, clippy::cast_precision_loss, reason = "shared with the fuzz target")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::cast_precision_loss,
+    reason = "shared with the fuzz target"
+)]
 #[path = "model/mod.rs"]
 mod model;
 

@@ -132,10 +132,15 @@ impl Run {
         Ok(())
     }
 
+    /// All of the state, and the events that have not been looked at yet.
+    pub fn settle(&mut self) -> Result<(), Wrong> {
+        self.compare()?;
+        self.drain_events()
+    }
+
     /// The end: what is left is compared, and ends when its time has come.
     pub fn close(&mut self) -> Result<(), Wrong> {
-        self.compare()?;
-        self.drain_events()?;
+        self.settle()?;
         // Long enough for everything, once more for what is probed.
         for _ in 0..2 {
             self.now += 3 * 60 * 60 * 1000;
