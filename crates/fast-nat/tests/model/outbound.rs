@@ -72,6 +72,8 @@ impl Model {
         self.expect_new(reference)?;
         if known.is_none() {
             self.fairness.count(&choice, outside);
+            // It rests no more, if it was one of too many.
+            self.rests.retain(|rest| rest.protocol != inside.protocol || rest.outside != outside);
             self.bindings.push(Binding { inside, outside, is_static: false });
         }
         let awaited = self.stored.iter().position(|syn| syn.outside == outside && syn.remote == remote);
