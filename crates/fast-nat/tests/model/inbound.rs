@@ -47,6 +47,10 @@ impl Model {
                             return Err(format!("{answer:?} instead of a new session"));
                         };
                         self.expect_new(reference)?;
+                        // It waits no more: it was let in when it was sent again.
+                        self.stored.retain(|syn| {
+                            flow.protocol != Protocol::Tcp || syn.outside != outside || syn.remote != remote
+                        });
                         self.enters(&binding, remote, packet, tick, reference);
                         Ok(reached(&binding, Some(reference), true))
                     }
@@ -59,15 +63,15 @@ impl Model {
         if *answer == expected { Ok(()) } else { Err(format!("{answer:?} instead of {expected:?}")) }
     }
 
-    /// RFC 6146 §3.5.2.2, §3.5.3: address-dependent filtering asks for a session with this address, any port. What is configured is open to
+    /// RFC 6146 §3.5.2.2, §3.5.3: address-dependent filtering asks for a session with this address, any port,
+    /// on which the host has sent. What is configured is open to
     /// everybody.
     fn is_allowed(&self, binding: &Binding, remote: Remote) -> bool {
         binding.is_static
             || self.config.filtering == Filtering::EndpointIndependent
-            || self
-                .sessions
-                .iter()
-                .any(|session| session.inside == binding.inside && session.remote.address == remote.address)
+            || self.sessions.iter().any(|session| {
+                session.inside == binding.inside && session.sent && session.remote.address == remote.address
+            })
     }
 
     /// Whether a remote may open a session on this binding.
