@@ -4,7 +4,7 @@
 #[allow(dead_code, reason = "each test program needs other parts of it")]
 mod common;
 
-use common::{BLOCK, Lab, TICK, answer, flow, host, mins, opener, remote, secs};
+use common::{BLOCK, Lab, POOL, TICK, answer, flow, host, mins, opener, remote, secs};
 use fast_nat::nat64::{Inbound, Outbound, PortClass, Protocol, Refused, SessionState, Signal};
 
 fn tcp() -> Outbound {
@@ -204,6 +204,36 @@ fn section_7_1_a_rst_of_the_host_does_not_refresh_what_is_opening() {
     lab.wait(mins(2));
     lab.out(&theirs, Signal::Rst).unwrap();
     lab.ends_after(mins(2), "the session", |lab| lab.state(&theirs) == Some(SessionState::V4Init));
+}
+
+#[test]
+fn section_9_a_port_is_random_among_those_of_its_parity_whatever_the_size_of_the_block() {
+    for size in [16, 32, 64, 128, 256] {
+        let mut lab = Lab::with(|config| {
+            config.timers.tcp_port_rest = secs(0);
+            config.timers.port_rest = secs(0);
+            config.timers.block_idle = secs(0);
+        });
+        let mut counts = vec![0; usize::from(size)];
+        let draws = size / 2 * 40;
+        for n in 0..draws {
+            // A host of its own each time: its first connection.
+            let block =
+                fast_nat::nat64::Block { address: POOL, first_port: 4096, size, reserved: Vec::new() };
+            let host = host(n);
+            let given = lab.nat.give_block(host, &block, lab.now).unwrap();
+            let mapped = lab.open(&Outbound { host, port: 5001, ..tcp() });
+            counts[usize::from(mapped.port - 4096)] += 1;
+            assert!(lab.nat.end_session(mapped.session.unwrap(), lab.now));
+            lab.pass(TICK);
+            assert!(lab.nat.take_back(given, lab.now).is_some());
+        }
+        for (place, count) in counts.iter().enumerate() {
+            // 40 on average, with a deviation of 6.3.
+            let expected = if place % 2 == 1 { 5..=110 } else { 0..=0 };
+            assert!(expected.contains(count), "port {place} of {size} came {count} times in {draws}");
+        }
+    }
 }
 
 #[test]

@@ -80,8 +80,10 @@ fn under(name: &str, lab: &mut Lab) -> Box<dyn Fn(&Lab) -> bool> {
             let block = lab.give(tcp.host, 2048);
             Box::new(move |lab| {
                 let idle = lab.nat.idle_blocks(lab.now, 10);
-                assert!(idle.is_empty() || idle == [block]);
-                idle.is_empty()
+                let stays = idle.is_empty();
+                assert!(stays || idle == [block]);
+                assert_eq!(lab.nat.take_back(block, lab.now).is_none(), stays);
+                stays
             })
         }
         _ => unreachable!("no such timer"),

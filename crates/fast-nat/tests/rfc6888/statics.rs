@@ -1,0 +1,57 @@
+//! Static bindings: port forwards.
+
+use std::collections::HashSet;
+
+use fast_nat::nat64::{
+    Block, Inbound, PortClass, Protocol, Refused, SessionState, Signal, StaticBinding, StaticError,
+};
+
+use crate::common::{BLOCK, Lab, POOL, flow, host, mins, remote};
+use crate::udp;
+
+#[test]
+fn a_static_binding_is_there_without_a_session_and_takes_anybody_in() {
+    let mut lab = Lab::new();
+    lab.add_static(Protocol::Udp, 5353, host(1), 53);
+    lab.wait(mins(24 * 60));
+    let client =
+        Inbound { protocol: Protocol::Udp, address: POOL, port: 5353, remote: remote(1), remote_port: 4000 };
+    let reached = lab.back(&client, Signal::None).unwrap();
+    assert_eq!((reached.host, reached.port, reached.created), (host(1), 53, true));
+    let home = flow(Protocol::Udp, host(1), 53, remote(1), 4000);
+    let returned = lab.out(&home, Signal::None).unwrap();
+    assert_eq!((returned.address, returned.port, returned.created), (POOL, 5353, false));
+    assert_eq!(lab.state(&home), Some(SessionState::Established));
+    lab.ends_after(mins(5), "its session", |lab| lab.state(&home).is_some());
+    assert_eq!(lab.nat.usage().bindings, 1, "the binding stays");
+    lab.back(&client, Signal::None).unwrap();
+}
+
+#[test]
+fn a_static_binding_can_be_removed_and_its_port_is_nobodys_again() {
+    let lab = Lab::new();
+    let forward = lab.add_static(Protocol::Udp, 2048, host(1), 53);
+    // Its port is reserved in the block that it lies in.
+    let block = Block { address: POOL, first_port: 2048, size: BLOCK, reserved: vec![2048] };
+    lab.nat.give_block(host(2), &block, lab.now).unwrap();
+    let ports: HashSet<_> = (0..BLOCK - 1).map(|n| lab.open(&udp(host(2), 5000 + n)).port).collect();
+    assert!(!ports.contains(&2048));
+    assert_eq!(lab.out(&udp(host(2), 9000), Signal::None), Err(Refused::NeedsBlock(PortClass::High)));
+    assert!(lab.nat.remove_static(&forward, lab.now));
+    assert!(!lab.nat.remove_static(&forward, lab.now));
+    let client =
+        Inbound { protocol: Protocol::Udp, address: POOL, port: 2048, remote: remote(1), remote_port: 4000 };
+    assert_eq!(lab.back(&client, Signal::None), Err(Refused::NoBinding));
+}
+
+#[test]
+fn two_static_bindings_cannot_have_the_same_port_outside_or_inside() {
+    let lab = Lab::new();
+    let forward = lab.add_static(Protocol::Udp, 5353, host(1), 53);
+    let taken = StaticBinding { host: host(2), ..forward };
+    assert_eq!(lab.nat.add_static(&taken, lab.now), Err(StaticError::Taken { host: host(1), port: 53 }));
+    let bound = StaticBinding { port: 5354, ..forward };
+    assert_eq!(lab.nat.add_static(&bound, lab.now), Err(StaticError::Bound { address: POOL, port: 5353 }));
+    // Another protocol is another port.
+    lab.add_static(Protocol::Tcp, 5353, host(2), 53);
+}
