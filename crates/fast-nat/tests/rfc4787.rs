@@ -275,6 +275,27 @@ fn req_8_what_the_host_sent_to_from_another_port_lets_nobody_in() {
 }
 
 #[test]
+fn req_8_nobody_keeps_itself_let_in_by_sessions_that_it_has_opened_itself() {
+    for protocol in [Protocol::Udp, Protocol::Tcp] {
+        let mut lab = Lab::address_dependent();
+        let first = flow(protocol, host(1), 5000, remote(1), 53);
+        lab.give(first.host, 2048);
+        let (mapped, _) = lab.establish(&first);
+        let to_other = Outbound { remote: remote(2), ..first };
+        lab.open(&to_other);
+        let from_other = |n: u16| Inbound { remote_port: 1000 + n, ..answer(&to_other, &mapped) };
+        // The host has sent to it once, and talks to somebody else since.
+        for n in 0..20 {
+            let _ = lab.back(&from_other(n), opener(protocol));
+            lab.wait(mins(1));
+            lab.out(&first, Signal::None).unwrap();
+        }
+        let refused = lab.back(&from_other(99), opener(protocol));
+        assert!(matches!(refused, Err(Refused::Filtered | Refused::Stored)), "{protocol}: {refused:?}");
+    }
+}
+
+#[test]
 fn req_9_two_hosts_behind_the_nat_reach_each_other_by_their_outside_addresses_and_ports() {
     for protocol in Protocol::ALL {
         let lab = Lab::new();

@@ -220,6 +220,31 @@ fn req_4_a_syn_to_a_binding_that_nobody_inside_takes_part_in_waits_like_one_with
 }
 
 #[test]
+fn req_4_a_stored_syn_is_dropped_in_silence_when_its_repetition_was_let_in() {
+    // By the filter, which lets the remote in by now; and where there was no binding before.
+    for filtered in [true, false] {
+        let mut lab = if filtered { Lab::address_dependent() } else { Lab::new() };
+        lab.give_ports(host(1), 2048, 1);
+        let other = Outbound { remote: remote(9), ..connection() };
+        if filtered {
+            lab.open(&other);
+        }
+        let mapped =
+            Mapped { address: common::POOL, port: 2048, session: None, created: false, wants_block: None };
+        let answers = answer(&connection(), &mapped);
+        assert_eq!(lab.back(&answers, Signal::Syn), Err(Refused::Stored));
+        lab.wait(secs(1));
+        lab.open(&Outbound { remote_port: ANY_PORT + 1, ..connection() });
+        assert!(lab.back(&answers, Signal::Syn).unwrap().created, "let in");
+        lab.out(&connection(), Signal::Syn).unwrap();
+        is_open(&lab, &connection(), &mapped);
+        assert_eq!(lab.nat.usage().stored_syns, 0);
+        lab.wait(secs(10));
+        assert!(lab.outputs().is_empty(), "filtered: {filtered}");
+    }
+}
+
+#[test]
 fn req_5_an_established_connection_may_be_idle_for_two_hours_and_four_minutes() {
     let mut lab = Lab::new();
     lab.give(host(1), 2048);

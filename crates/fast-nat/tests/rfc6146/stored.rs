@@ -97,6 +97,26 @@ fn the_hosts_syn_takes_up_the_stored_one_and_the_connection_is_established() {
 }
 
 #[test]
+fn the_room_of_a_syn_that_was_taken_up_is_free_at_once() {
+    let lab = Lab::with(|config| config.max_stored_syns = 1);
+    lab.give_ports(host(1), 2048, 1);
+    assert_eq!(send(&lab, &syn(2048, 1), b"SYN"), Err(Refused::Stored));
+    assert_eq!(send(&lab, &syn(2049, 2), b"SYN"), Err(Refused::NoBinding));
+    lab.open(&flow(Protocol::Tcp, host(1), 5000, remote(1), 4444));
+    assert_eq!(send(&lab, &syn(2049, 2), b"SYN"), Err(Refused::Stored));
+}
+
+#[test]
+fn a_long_syn_is_kept_as_far_as_an_error_can_quote_it() {
+    let mut lab = Lab::new();
+    let long: Vec<u8> = (0..1500_u16).map(|n| n as u8).collect();
+    assert_eq!(send(&lab, &syn(2048, 1), &long), Err(Refused::Stored));
+    lab.wait(secs(6) + TICK);
+    let [Output::Unreachable(kept)] = &lab.outputs()[..] else { panic!("one error") };
+    assert!((28..=548).contains(&kept.len()) && **kept == long[..kept.len()], "{} bytes", kept.len());
+}
+
+#[test]
 fn a_new_binding_prefers_the_port_that_a_stored_syn_of_its_remote_is_for() {
     for port in 2048..2048 + crate::common::BLOCK {
         let lab = Lab::new();

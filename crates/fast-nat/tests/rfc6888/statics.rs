@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use fast_nat::nat64::{
-    Block, Inbound, PortClass, Protocol, Refused, SessionState, Signal, StaticBinding, StaticError,
+    Block, Inbound, NatUsage, PortClass, Protocol, Refused, SessionState, Signal, StaticBinding, StaticError,
 };
 
-use crate::common::{BLOCK, Lab, POOL, flow, host, mins, remote};
+use crate::common::{BLOCK, Lab, POOL, TICK, flow, host, mins, remote};
 use crate::udp;
 
 #[test]
@@ -42,6 +42,53 @@ fn a_static_binding_can_be_removed_and_its_port_is_nobodys_again() {
     let client =
         Inbound { protocol: Protocol::Udp, address: POOL, port: 2048, remote: remote(1), remote_port: 4000 };
     assert_eq!(lab.back(&client, Signal::None), Err(Refused::NoBinding));
+}
+
+/// A client of the port that [`Lab::add_static`] was asked for.
+fn client(n: u8) -> Inbound {
+    Inbound { protocol: Protocol::Udp, address: POOL, port: 5353, remote: remote(n), remote_port: 4000 }
+}
+
+#[test]
+fn a_static_binding_that_is_removed_in_use_lets_its_sessions_end_and_nobody_new_in() {
+    let mut lab = Lab::new();
+    let forward = lab.add_static(Protocol::Udp, 5353, host(1), 53);
+    assert!(lab.back(&client(1), Signal::None).unwrap().created);
+    assert!(lab.nat.remove_static(&forward, lab.now));
+    assert!(!lab.back(&client(1), Signal::None).unwrap().created, "the session goes on");
+    assert_eq!(lab.back(&client(2), Signal::None), Err(Refused::NoBinding));
+    let home = flow(Protocol::Udp, host(1), 53, remote(1), 4000);
+    lab.ends_after(mins(5), "its session", |lab| lab.state(&home).is_some());
+    assert_eq!(lab.nat.usage(), NatUsage::default());
+    // What it was can be somebody else's.
+    let other = StaticBinding { host: host(2), ..forward };
+    lab.nat.add_static(&other, lab.now).unwrap();
+    assert_eq!(lab.back(&client(1), Signal::None).unwrap().host, host(2));
+}
+
+#[test]
+fn a_static_binding_can_be_placed_twice_and_again_while_its_sessions_go_on() {
+    let mut lab = Lab::new();
+    let forward = lab.add_static(Protocol::Udp, 5353, host(1), 53);
+    lab.nat.add_static(&forward, lab.now).unwrap();
+    assert_eq!(lab.nat.usage().bindings, 1);
+    lab.back(&client(1), Signal::None).unwrap();
+    assert!(lab.nat.remove_static(&forward, lab.now));
+    lab.nat.add_static(&forward, lab.now).unwrap();
+    assert!(lab.back(&client(2), Signal::None).unwrap().created);
+    lab.wait(mins(5) + TICK);
+    assert_eq!((lab.count(), lab.nat.usage().bindings), (0, 1), "it is a static one again");
+    lab.back(&client(3), Signal::None).unwrap();
+}
+
+#[test]
+fn the_host_of_a_static_binding_needs_no_block_to_use_it() {
+    let lab = Lab::new();
+    lab.add_static(Protocol::Udp, 5353, host(1), 53);
+    let mapped = lab.open(&flow(Protocol::Udp, host(1), 53, remote(1), 4000));
+    assert_eq!((mapped.address, mapped.port), (POOL, 5353));
+    let refused = lab.out(&udp(host(1), 54), Signal::None);
+    assert_eq!(refused, Err(Refused::NeedsBlock(PortClass::High)), "another port of it does");
 }
 
 #[test]
