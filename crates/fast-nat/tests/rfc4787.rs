@@ -275,6 +275,22 @@ fn req_8_what_the_host_sent_to_from_another_port_lets_nobody_in() {
 }
 
 #[test]
+fn req_8_an_address_is_let_in_until_the_last_session_with_it_has_ended() {
+    let mut lab = Lab::address_dependent();
+    let first = flow(Protocol::Udp, host(1), 5000, remote(1), 53);
+    lab.give(first.host, 2048);
+    let mapped = lab.open(&first);
+    lab.open(&Outbound { remote: remote(9), ..first });
+    lab.wait(mins(2));
+    let second = Outbound { remote_port: 54, ..first };
+    lab.open(&second);
+    lab.wait(mins(3) + TICK);
+    assert_eq!((lab.state(&first).is_some(), lab.state(&second).is_some()), (false, true));
+    let another = Inbound { remote_port: 55, ..answer(&first, &mapped) };
+    assert!(lab.back(&another, Signal::None).unwrap().created);
+}
+
+#[test]
 fn req_8_nobody_keeps_itself_let_in_by_sessions_that_it_has_opened_itself() {
     for protocol in [Protocol::Udp, Protocol::Tcp] {
         let mut lab = Lab::address_dependent();

@@ -1,8 +1,8 @@
 //! What the engine tells about sessions: each once, in the order in which it happened.
 
-use fast_nat::nat64::{Event, Outbound, Protocol, Seen, SessionState, Signal};
+use fast_nat::nat64::{Event, Inbound, Outbound, Protocol, Refused, Seen, SessionState, Signal};
 
-use crate::common::{Lab, TICK, answer, flow, host, mins, remote, secs};
+use crate::common::{Lab, POOL, TICK, answer, flow, host, mins, remote, secs};
 
 /// The event's name, and where its session stands.
 fn told(events: &[Event]) -> Vec<(&'static str, Outbound, SessionState)> {
@@ -44,6 +44,20 @@ fn a_connection_tells_its_life_in_order() {
     assert_eq!((view.packets, view.bytes), ([5, 2], [500, 200]), "with all that it has carried");
     assert_eq!(view.inbound, answers);
     assert_eq!(lab.nat.events_lost(), 0);
+}
+
+#[test]
+fn a_connection_that_takes_up_a_stored_syn_is_told_as_begun_and_as_established() {
+    let lab = Lab::new();
+    let flow = flow(Protocol::Tcp, host(1), 5000, remote(1), 80);
+    lab.give_ports(flow.host, 2048, 1);
+    let early =
+        Inbound { protocol: Protocol::Tcp, address: POOL, port: 2048, remote: remote(1), remote_port: 80 };
+    assert_eq!(lab.back(&early, Signal::Syn), Err(Refused::Stored));
+    assert_eq!(told(&lab.events()), [], "what is stored is no session");
+    lab.open(&flow);
+    let established = SessionState::Established;
+    assert_eq!(told(&lab.events()), [("started", flow, established), ("established", flow, established)]);
 }
 
 #[test]

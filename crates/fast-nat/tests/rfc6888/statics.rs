@@ -37,6 +37,14 @@ fn a_static_binding_can_be_removed_and_its_port_is_nobodys_again() {
     let ports: HashSet<_> = (0..BLOCK - 1).map(|n| lab.open(&udp(host(2), 5000 + n)).port).collect();
     assert!(!ports.contains(&2048));
     assert_eq!(lab.out(&udp(host(2), 9000), Signal::None), Err(Refused::NeedsBlock(PortClass::High)));
+    for wrong in [
+        StaticBinding { port: 2049, ..forward },
+        StaticBinding { host_port: 54, ..forward },
+        StaticBinding { host: host(3), ..forward },
+        StaticBinding { protocol: Protocol::Tcp, ..forward },
+    ] {
+        assert!(!lab.nat.remove_static(&wrong, lab.now), "{wrong:?}");
+    }
     assert!(lab.nat.remove_static(&forward, lab.now));
     assert!(!lab.nat.remove_static(&forward, lab.now));
     let client =
@@ -89,6 +97,20 @@ fn the_host_of_a_static_binding_needs_no_block_to_use_it() {
     assert_eq!((mapped.address, mapped.port), (POOL, 5353));
     let refused = lab.out(&udp(host(1), 54), Signal::None);
     assert_eq!(refused, Err(Refused::NeedsBlock(PortClass::High)), "another port of it does");
+}
+
+#[test]
+fn a_host_without_a_block_is_not_forgotten_as_long_as_it_has_a_static_binding() {
+    let mut lab = Lab::new();
+    let forward = lab.add_static(Protocol::Udp, 5353, host(1), 53);
+    let block = lab.give(host(1), 2048);
+    lab.wait(mins(2) + TICK);
+    assert!(lab.nat.take_back(block, lab.now).is_some());
+    assert_eq!((lab.nat.usage().hosts, lab.nat.usage().subscribers), (1, 1));
+    lab.back(&client(1), Signal::None).unwrap();
+    lab.wait(mins(5) + TICK);
+    assert!(lab.nat.remove_static(&forward, lab.now));
+    assert_eq!(lab.nat.usage(), NatUsage::default());
 }
 
 #[test]
