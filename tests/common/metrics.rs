@@ -41,6 +41,21 @@ impl Metrics {
         self.sum("protomask_dropped_packets_total", &[&format!("reason=\"{reason}\"")])
     }
 
+    /// Packets that were not forwarded, whatever the reason.
+    pub(crate) fn all_dropped(&self) -> u64 {
+        self.sum("protomask_dropped_packets_total", &[])
+    }
+
+    /// Sessions of a protocol (`tcp`, `udp`, `icmp`) that there are now.
+    pub(crate) fn sessions(&self, protocol: &str) -> u64 {
+        self.sum("protomask_sessions", &[&format!("protocol=\"{protocol}\"")])
+    }
+
+    /// Port blocks that hosts hold now.
+    pub(crate) fn blocks(&self) -> u64 {
+        self.sum("protomask_port_blocks", &[])
+    }
+
     pub(crate) fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.samples.iter().map(|sample| sample.name.as_str()).collect();
         names.dedup();
