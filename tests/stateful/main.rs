@@ -20,3 +20,4 @@ mod limits;
 mod pools;
 mod punching;
 mod timers;
+mod tools;
