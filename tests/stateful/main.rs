@@ -19,5 +19,6 @@ mod lab;
 mod limits;
 mod pools;
 mod punching;
+mod records;
 mod timers;
 mod tools;
