@@ -10,7 +10,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use rfc6052::Prefix;
 
 use crate::config::{
-    self, OnExit, Partial, Placed, PoolSettings, Problems, Prometheus, Settings, parse_duration,
+    self, OnExit, Partial, PartialPool, Placed, Problems, Prometheus, Settings, Sharing, parse_duration,
 };
 use crate::logging::LogFormat;
 
@@ -71,9 +71,13 @@ pub struct Flags {
     /// Hide the pools behind this host's own IPv4 address (an nftables table does it).
     #[arg(long)]
     pub masquerade: bool,
-    /// Where the IPv4 internet appears on the IPv6 side [default: 64:ff9b::/96].
+    /// How hosts share the addresses of the pools given with --pool-prefix: each has ports of an address, or an address
+    /// to itself [default: ports].
+    #[arg(long, value_name = "HOW", requires = "pool_prefix")]
+    pub sharing: Option<Sharing>,
+    /// Where the IPv4 internet appears on the IPv6 side. May be repeated [default: 64:ff9b::/96].
     #[arg(long, value_name = "NET")]
-    pub translation_prefix: Option<Prefix>,
+    pub translation_prefix: Vec<Prefix>,
     /// End a lease when its host has been silent for this long: seconds, or 2h, 90s ... [default: 2h 4m].
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub reservation_timeout: Option<Duration>,
@@ -128,14 +132,13 @@ impl Flags {
         let placed = Placed::by_flag;
         let masquerade = self.masquerade;
         let pools = listed("--pool-prefix", self.pool_prefix);
-        let pool = |Placed { value: net, place }| Placed { value: PoolSettings { net, masquerade }, place };
+        let sharing = self.sharing.map(|value| Placed::by_flag("--sharing", value));
+        let pool = |net| PartialPool { sharing: sharing.clone(), ..PartialPool::new(net) };
         Partial {
             interface: self.interface.map(|value| placed("--interface", value)),
             pools: pools.map(|nets| nets.into_iter().map(pool).collect()),
             masquerade_all: masquerade,
-            translation_prefix: self
-                .translation_prefix
-                .map(|value| Placed::by_flag("--translation-prefix", value)),
+            translation_prefixes: listed("--translation-prefix", self.translation_prefix),
             reservation_timeout: self
                 .reservation_timeout
                 .map(|value| Placed::by_flag("--reservation-timeout", value)),
@@ -180,7 +183,7 @@ mod tests {
         let settings = settings(&[]);
         assert_eq!(settings.pools, Pools::Automatic);
         assert_eq!(settings.allow_from, AllowFrom::Automatic);
-        assert_eq!(settings.translation_prefix, Prefix::WELL_KNOWN);
+        assert_eq!(settings.translation_prefix(), Prefix::WELL_KNOWN);
         assert_eq!(settings.interface, "nat64");
     }
 

@@ -37,7 +37,7 @@ impl Plan {
             Pools::Explicit(pools) => (pools.clone(), false),
             Pools::Automatic => {
                 let net = choose_default_pool(snapshot, &settings.interface)?;
-                (vec![PoolSettings { net, masquerade: true }], true)
+                (vec![PoolSettings { masquerade: true, ..PoolSettings::new(net) }], true)
             }
         };
         let is_static =
@@ -77,7 +77,7 @@ impl Plan {
 
     /// Link and routes as they are to be. No address on the device: the kernel needs none to forward.
     pub fn desired(&self, settings: &Settings) -> Desired {
-        let mut routes: Vec<IpNet> = vec![IpNet::V6(settings.translation_prefix.into())];
+        let mut routes: Vec<IpNet> = vec![IpNet::V6(settings.translation_prefix().into())];
         routes.extend(self.claimed(settings).into_iter().map(IpNet::V4));
         Desired {
             link: DesiredLink {
@@ -119,7 +119,7 @@ impl Plan {
             _ => None,
         });
         Rules {
-            prefix: settings.translation_prefix,
+            prefix: settings.translation_prefix(),
             non_global: if settings.allow_non_global { NonGlobal::Allow } else { NonGlobal::Refuse },
             allow_from: self.allowed(settings, snapshot).map(|nets| nets.into_iter().collect()),
             deny_to: denied.collect(),
@@ -127,7 +127,7 @@ impl Plan {
             icmp_source_v6: settings
                 .icmp_source_v6
                 .or(own_v6)
-                .unwrap_or_else(|| settings.translation_prefix.embed(self.router_address)),
+                .unwrap_or_else(|| settings.translation_prefix().embed(self.router_address)),
             router_pool: settings.icmp_router_pool.map(RouterPool::new),
             params: settings.translation,
         }

@@ -111,7 +111,7 @@ pub async fn set_up(
     let handle = rtnl::Handle::open()?;
     let snapshot = handle.snapshot().await?;
     let plan = Plan::settle(&settings, &snapshot)?;
-    let (pools, prefixes) = (plan.claimed(&settings), [Ipv6Net::from(settings.translation_prefix)]);
+    let (pools, prefixes) = (plan.claimed(&settings), [Ipv6Net::from(settings.translation_prefix())]);
     let intent = Intent { interface: &settings.interface, pools: &pools, prefixes: &prefixes };
     let problems = preflight::check(&intent, &snapshot);
     if !problems.is_empty() {
@@ -326,7 +326,7 @@ fn describe(
     info!(log, "set up";
         "version" => env!("CARGO_PKG_VERSION"),
         "interface" => &settings.interface,
-        "translation_prefix" => %settings.translation_prefix,
+        "translation_prefix" => %settings.translation_prefix(),
         "icmp_source_v4" => %plan.router_address,
         "queues" => settings.num_queues,
         "mtu" => settings.mtu,

@@ -10,8 +10,12 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::text::{DurationText, Text};
-use super::{Partial, Place, Placed, PoolSettings, Problem, Problems, StaticPair};
+use super::partial::{
+    PartialDeterministic, PartialEam, PartialForward, PartialPool, PartialQuota, PartialRecords,
+    PartialSessions, PartialTimers,
+};
+use super::text::{DurationText, NetOrAddress, Text};
+use super::{Partial, Place, Placed, PortRange, Problem, Problems, StaticPair};
 
 /// A file longer than this is not a configuration.
 const LONGEST_FILE: u64 = 4 << 20;
@@ -75,7 +79,7 @@ impl<'t> Reader<'t> {
         let mut top = Section { name: "", table, known: Vec::new() };
         let mut partial = Partial {
             interface: self.value(&mut top, "interface"),
-            translation_prefix: self.text_value(&mut top, "translation_prefix"),
+            translation_prefixes: self.one_or_more(&mut top, "translation_prefix"),
             reservation_timeout: self.duration(&mut top, "reservation_timeout"),
             address_rest: self.duration(&mut top, "address_rest"),
             max_leases_per_subnet: self.value(&mut top, "max_leases_per_subnet"),
@@ -110,17 +114,39 @@ impl<'t> Reader<'t> {
             partial.hold_timeout = self.duration(&mut hold, "timeout");
             self.unknown(&hold);
         }
+        let pools = self.pools(&mut top);
+        partial.pools = (!pools.is_empty()).then_some(pools);
+        self.hosts(&mut top, &mut partial);
+        self.nat(&mut top, &mut partial);
+        self.unknown(&top);
+        partial
+    }
+
+    fn pools(&mut self, top: &mut Section<'t>) -> Vec<PartialPool> {
         let mut pools = Vec::new();
-        for (span, mut section) in self.sections(&mut top, "pool") {
+        for (span, mut section) in self.sections(top, "pool") {
             let net: Option<Placed<Ipv4Net>> = self.text_value(&mut section, "prefix");
+            let net = self.required(net, &section, "prefix", span);
             let masquerade = self.value(&mut section, "masquerade").is_some_and(|placed| placed.value);
-            if let Some(Placed { value: net, place }) = self.required(net, &section, "prefix", span) {
-                pools.push(Placed { value: PoolSettings { net, masquerade }, place });
+            let sharing = self.value(&mut section, "sharing");
+            let ports = self.value::<PortRange>(&mut section, "ports");
+            let reserved_ports = self.placed_list(&mut section, "reserved_ports", Self::read::<PortRange>);
+            let hosts = self.placed_list(&mut section, "hosts", Self::read_text::<Ipv6Net>);
+            if let Some(net) = net {
+                let reserved_ports = reserved_ports.map(|Placed { value, place }| Placed {
+                    value: value.into_iter().map(|placed| placed.value).collect(),
+                    place,
+                });
+                pools.push(PartialPool { net, masquerade, sharing, ports, reserved_ports, hosts });
             }
             self.unknown(&section);
         }
-        partial.pools = (!pools.is_empty()).then_some(pools);
-        for (span, mut section) in self.sections(&mut top, "static") {
+        pools
+    }
+
+    /// What single hosts have: pairs, mappings, forwards.
+    fn hosts(&mut self, top: &mut Section<'t>, partial: &mut Partial) {
+        for (span, mut section) in self.sections(top, "static") {
             let address = self.text_value(&mut section, "address");
             let host = self.text_value(&mut section, "host");
             let address = self.required(address, &section, "address", span.clone());
@@ -131,8 +157,96 @@ impl<'t> Reader<'t> {
             }
             self.unknown(&section);
         }
-        self.unknown(&top);
-        partial
+        for (span, mut section) in self.sections(top, "eam") {
+            let ipv4 = self.text_value(&mut section, "ipv4");
+            let ipv6 = self.text_value(&mut section, "ipv6");
+            let ipv4 = self.required(ipv4, &section, "ipv4", span.clone());
+            let ipv6 = self.required(ipv6, &section, "ipv6", span);
+            if let (Some(ipv4), Some(ipv6)) = (ipv4, ipv6) {
+                let (ipv4, ipv6) = (ipv4.map(|NetOrAddress(net)| net), ipv6.map(|NetOrAddress(net)| net));
+                partial.eams.push(PartialEam { ipv4, ipv6 });
+            }
+            self.unknown(&section);
+        }
+        for (span, mut section) in self.sections(top, "forward") {
+            let protocol = self.value(&mut section, "protocol");
+            let address = self.text_value(&mut section, "address");
+            let port = self.value(&mut section, "port");
+            let host = self.text_value(&mut section, "host");
+            let host_port = self.value(&mut section, "host_port");
+            let prefix = self.text_value(&mut section, "prefix");
+            let protocol = self.required(protocol, &section, "protocol", span.clone());
+            let address = self.required(address, &section, "address", span.clone());
+            let port = self.required(port, &section, "port", span.clone());
+            let host = self.required(host, &section, "host", span);
+            if let (Some(protocol), Some(address), Some(port), Some(host)) = (protocol, address, port, host) {
+                partial.forwards.push(PartialForward { protocol, address, port, host, host_port, prefix });
+            }
+            self.unknown(&section);
+        }
+    }
+
+    /// Stateful translation.
+    fn nat(&mut self, top: &mut Section<'t>, partial: &mut Partial) {
+        if let Some(mut sessions) = self.section(top, "sessions") {
+            partial.sessions = PartialSessions {
+                max: self.value(&mut sessions, "max"),
+                max_hosts: self.value(&mut sessions, "max_hosts"),
+                max_stored_syns: self.value(&mut sessions, "max_stored_syns"),
+                filtering: self.value(&mut sessions, "filtering"),
+                answer_filtered: self.value(&mut sessions, "answer_filtered"),
+                block_size: self.value(&mut sessions, "block_size"),
+                block_for: self.value(&mut sessions, "block_for"),
+            };
+            self.unknown(&sessions);
+        }
+        if let Some(mut quota) = self.section(top, "quota") {
+            partial.quota = PartialQuota {
+                subscriber_prefix_len: self.value(&mut quota, "subscriber_prefix_len"),
+                ports: self.value(&mut quota, "ports"),
+                sessions: self.value(&mut quota, "sessions"),
+                new_sessions_per_second: self.value(&mut quota, "new_sessions_per_second"),
+                new_sessions_burst: self.value(&mut quota, "new_sessions_burst"),
+            };
+            self.unknown(&quota);
+        }
+        if let Some(mut timers) = self.section(top, "timers") {
+            partial.timers = PartialTimers {
+                tcp_established: self.duration(&mut timers, "tcp_established"),
+                tcp_transitory: self.duration(&mut timers, "tcp_transitory"),
+                tcp_incoming_syn: self.duration(&mut timers, "tcp_incoming_syn"),
+                udp: self.duration(&mut timers, "udp"),
+                icmp: self.duration(&mut timers, "icmp"),
+                port_rest: self.duration(&mut timers, "port_rest"),
+                tcp_port_rest: self.duration(&mut timers, "tcp_port_rest"),
+                fragment: self.duration(&mut timers, "fragment"),
+                block_idle: self.duration(&mut timers, "block_idle"),
+                below_rfc: self.value(&mut timers, "below_rfc"),
+            };
+            self.unknown(&timers);
+        }
+        if let Some(mut fragments) = self.section(top, "fragments") {
+            partial.fragments_memory = self.value(&mut fragments, "memory");
+            self.unknown(&fragments);
+        }
+        if let Some((place, mut records)) = self.placed_section(top, "records") {
+            partial.records = PartialRecords {
+                section: Some(Placed { value: (), place }),
+                file: self.value(&mut records, "file"),
+                syslog: self.text_value(&mut records, "syslog"),
+                when_full: self.value(&mut records, "when_full"),
+                sessions: self.value(&mut records, "sessions"),
+            };
+            self.unknown(&records);
+        }
+        if let Some((place, mut deterministic)) = self.placed_section(top, "deterministic") {
+            partial.deterministic = PartialDeterministic {
+                section: Some(Placed { value: (), place }),
+                hosts: self.placed_list(&mut deterministic, "hosts", Self::read_text::<Ipv6Net>),
+                ports_per_subscriber: self.value(&mut deterministic, "ports_per_subscriber"),
+            };
+            self.unknown(&deterministic);
+        }
     }
 
     fn place(&self, span: &Range<usize>) -> Place {
@@ -172,7 +286,7 @@ impl<'t> Reader<'t> {
     where
         Text<T>: DeserializeOwned,
     {
-        self.value::<Text<T>>(section, key).map(|Placed { value, place }| Placed { value: value.0, place })
+        self.value::<Text<T>>(section, key).map(|placed| placed.map(|text| text.0))
     }
 
     fn duration(
@@ -180,32 +294,73 @@ impl<'t> Reader<'t> {
         section: &mut Section<'t>,
         key: &'static str,
     ) -> Option<Placed<std::time::Duration>> {
-        let placed = self.value::<DurationText>(section, key);
-        placed.map(|Placed { value, place }| Placed { value: value.0, place })
+        self.value::<DurationText>(section, key).map(|placed| placed.map(|text| text.0))
+    }
+
+    fn read_text<T>(&mut self, key: &str, value: Spanned<DeValue<'t>>) -> Option<Placed<T>>
+    where
+        Text<T>: DeserializeOwned,
+    {
+        self.read::<Text<T>>(key, value).map(|placed| placed.map(|text| text.0))
     }
 
     fn list<T>(&mut self, section: &mut Section<'t>, key: &'static str) -> Option<Vec<Placed<T>>>
     where
         Text<T>: DeserializeOwned,
     {
+        self.placed_list(section, key, Self::read_text::<T>).map(|placed| placed.value)
+    }
+
+    /// A list, and where it begins.
+    fn placed_list<T>(
+        &mut self,
+        section: &mut Section<'t>,
+        key: &'static str,
+        read: impl Fn(&mut Self, &str, Spanned<DeValue<'t>>) -> Option<Placed<T>>,
+    ) -> Option<Placed<Vec<Placed<T>>>> {
         let value = section.take(key)?;
         let span = value.span();
         let DeValue::Array(items) = value.into_inner() else {
             self.problem(span, format!("{key}: a list is expected, like {key} = [\"...\", \"...\"]"));
             return None;
         };
-        let read = items.into_iter().filter_map(|item| self.read::<Text<T>>(key, item));
-        Some(read.map(|Placed { value, place }| Placed { value: value.0, place }).collect())
+        let value = items.into_iter().filter_map(|item| read(self, key, item)).collect();
+        Some(Placed { value, place: self.place(&span) })
+    }
+
+    /// One text, or a list that is not empty.
+    fn one_or_more<T>(&mut self, section: &mut Section<'t>, key: &'static str) -> Option<Vec<Placed<T>>>
+    where
+        Text<T>: DeserializeOwned,
+    {
+        if !matches!(section.table.get(key).map(Spanned::get_ref), Some(DeValue::Array(_))) {
+            return self.text_value(section, key).map(|placed| vec![placed]);
+        }
+        let span = section.table.get(key).map(Spanned::span).unwrap_or_default();
+        if matches!(section.table.get(key).map(Spanned::get_ref), Some(DeValue::Array(items)) if items.is_empty())
+        {
+            self.problem(span, format!("{key}: the list is empty; leave the line out for the default"));
+        }
+        self.list(section, key)
     }
 
     fn section(&mut self, parent: &mut Section<'t>, key: &'static str) -> Option<Section<'t>> {
+        self.placed_section(parent, key).map(|(_, section)| section)
+    }
+
+    /// A table, and where it begins.
+    fn placed_section(
+        &mut self,
+        parent: &mut Section<'t>,
+        key: &'static str,
+    ) -> Option<(Place, Section<'t>)> {
         let value = parent.take(key)?;
         let span = value.span();
         let DeValue::Table(table) = value.into_inner() else {
             self.problem(span, format!("{key}: a table is expected; write [{key}]"));
             return None;
         };
-        Some(Section { name: key, table, known: Vec::new() })
+        Some((self.place(&span), Section { name: key, table, known: Vec::new() }))
     }
 
     fn sections(&mut self, parent: &mut Section<'t>, key: &'static str) -> Vec<(Range<usize>, Section<'t>)> {

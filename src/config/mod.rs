@@ -3,22 +3,38 @@
 //! Flags and file are both read into a [`Partial`]; a flag overrides the file. [`Partial::settle`] turns the two into
 //! [`Settings`], in which every value is legal, or into the list of all that is wrong.
 
+mod check;
 mod file;
+mod nat;
 mod partial;
 mod place;
+mod pools;
+mod ports;
+mod settle;
 mod text;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use fast_nat::Eam;
 use interproto::Params;
 use ipnet::{Ipv4Net, Ipv6Net};
 use rfc6052::Prefix;
 use serde::Deserialize;
 
 pub use file::read;
-pub use partial::Partial;
+pub use nat::{
+    BlockFor, DEFAULT_QUOTA_PORTS, DeterministicSettings, Filtering, Forward, ForwardProtocol,
+    FragmentSettings, QuotaSettings, RecordSettings, RecordSink, SessionSettings, Sharing, SyslogTarget,
+    TimerSettings, WhenFull,
+};
+pub use partial::{
+    Partial, PartialDeterministic, PartialEam, PartialForward, PartialPool, PartialQuota, PartialRecords,
+    PartialSessions, PartialTimers,
+};
 pub use place::{Place, Placed, Problem, Problems};
+pub use pools::{PoolSettings, Pools, pools_of};
+pub use ports::PortRange;
 pub use text::parse_duration;
 
 use crate::logging::{LogFormat, LogLevel};
@@ -47,6 +63,9 @@ pub const DEFAULT_MAX_LEASES_PER_SUBNET: u32 = 128;
 /// Where metrics are served unless told otherwise: on loopback.
 pub const DEFAULT_PROMETHEUS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 
+/// The most translation prefixes.
+pub const MAX_TRANSLATION_PREFIXES: usize = 16;
+
 /// The shortest pool prefix: a million addresses, whose leases a restarted `pool` reads in under a second.
 const SHORTEST_POOL: u8 = 12;
 
@@ -55,12 +74,32 @@ const SHORTEST_POOL: u8 = 12;
 pub struct Settings {
     /// Name of the TUN device.
     pub interface: String,
-    /// Where the IPv4 internet appears on the IPv6 side.
-    pub translation_prefix: Prefix,
+    /// Where the IPv4 internet appears on the IPv6 side: 1 to [`MAX_TRANSLATION_PREFIXES`], no two of which overlap. Mind
+    /// [`translation_prefix`](Self::translation_prefix).
+    pub translation_prefixes: Vec<Prefix>,
     /// What addresses are leased from.
     pub pools: Pools,
     /// IPv6 hosts with an IPv4 address of their own for good.
     pub static_pairs: Vec<StaticPair>,
+    /// IPv6 networks whose hosts have IPv4 addresses of their own for good (RFC 7757). With the static pairs, no two have a
+    /// prefix in common.
+    pub eams: Vec<Eam>,
+    /// Ports that lead to a host for good.
+    pub forwards: Vec<Forward>,
+    /// Tables, and what they let in.
+    pub sessions: SessionSettings,
+    /// What one subscriber may hold.
+    pub quota: QuotaSettings,
+    /// How long things live.
+    pub timers: TimerSettings,
+    /// A sentence for each timer that is shorter than its RFC says, for the log.
+    pub below_rfc: Vec<String>,
+    /// Fragments that wait for the rest of their packet.
+    pub fragments: FragmentSettings,
+    /// Records of who was given what; `None`: none are written.
+    pub records: Option<RecordSettings>,
+    /// Ports by computation. With it, [`BlockFor::Subscriber`] holds and no quota of ports.
+    pub deterministic: Option<DeterministicSettings>,
     /// How long a host may be silent before its lease ends.
     pub reservation_timeout: Duration,
     /// How long an address rests after a lease.
@@ -102,22 +141,20 @@ pub struct Settings {
     pub log: LogSettings,
 }
 
-/// What addresses are leased from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Pools {
-    /// A private pool that overlaps nothing here, masqueraded.
-    Automatic,
-    /// These.
-    Explicit(Vec<PoolSettings>),
-}
+impl Settings {
+    /// The first translation prefix: the one that the router's own addresses and port forwards appear under where nothing
+    /// else is said.
+    pub fn translation_prefix(&self) -> Prefix {
+        self.translation_prefixes.first().copied().unwrap_or(Prefix::WELL_KNOWN)
+    }
 
-/// One pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PoolSettings {
-    /// Its addresses.
-    pub net: Ipv4Net,
-    /// Whether it is hidden behind this host's own IPv4 address.
-    pub masquerade: bool,
+    /// The length of the prefix that leases blocks of ports: 128 where each host does so for itself.
+    pub fn lease_prefix_len(&self) -> u8 {
+        match self.sessions.block_for {
+            BlockFor::Host => 128,
+            BlockFor::Subscriber => self.quota.subscriber_prefix_len,
+        }
+    }
 }
 
 /// An IPv6 host and its IPv4 address.

@@ -1,17 +1,16 @@
-//! What flags or a file have given, and how the two become [`Settings`].
+//! What flags or a file have given, and where.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use interproto::Params;
 use ipnet::{Ipv4Net, Ipv6Net};
 use rfc6052::Prefix;
 
 use super::text::{TrafficClassText, ZeroChecksumText};
 use super::{
-    AllowFrom, DEFAULT_ADDRESS_REST, DEFAULT_ICMP_ERRORS_PER_SECOND, DEFAULT_INTERFACE, DEFAULT_MTU,
-    DEFAULT_RESERVATION_TIMEOUT, HoldSettings, LogSettings, OnExit, Placed, PoolSettings, Pools, Problem,
-    Problems, Prometheus, SHORTEST_POOL, Settings, StaticPair,
+    BlockFor, Filtering, ForwardProtocol, OnExit, Placed, PortRange, Prometheus, Sharing, StaticPair,
+    SyslogTarget, WhenFull,
 };
 use crate::logging::{LogFormat, LogLevel};
 
@@ -20,11 +19,19 @@ use crate::logging::{LogFormat, LogLevel};
 #[allow(missing_docs, reason = "the fields of `Settings` of the same names say what they are")]
 pub struct Partial {
     pub interface: Option<Placed<String>>,
-    pub translation_prefix: Option<Placed<Prefix>>,
-    pub pools: Option<Vec<Placed<PoolSettings>>>,
+    pub translation_prefixes: Option<Vec<Placed<Prefix>>>,
+    pub pools: Option<Vec<PartialPool>>,
     /// Masquerade every pool, whatever is said of it.
     pub masquerade_all: bool,
     pub static_pairs: Vec<Placed<StaticPair>>,
+    pub eams: Vec<PartialEam>,
+    pub forwards: Vec<PartialForward>,
+    pub sessions: PartialSessions,
+    pub quota: PartialQuota,
+    pub timers: PartialTimers,
+    pub fragments_memory: Option<Placed<usize>>,
+    pub records: PartialRecords,
+    pub deterministic: PartialDeterministic,
     pub reservation_timeout: Option<Placed<Duration>>,
     pub address_rest: Option<Placed<Duration>>,
     pub max_leases_per_subnet: Option<Placed<u32>>,
@@ -58,10 +65,18 @@ impl Partial {
     pub fn over(self, below: Self) -> Self {
         Self {
             interface: self.interface.or(below.interface),
-            translation_prefix: self.translation_prefix.or(below.translation_prefix),
+            translation_prefixes: self.translation_prefixes.or(below.translation_prefixes),
             pools: self.pools.or(below.pools),
             masquerade_all: self.masquerade_all || below.masquerade_all,
             static_pairs: if self.static_pairs.is_empty() { below.static_pairs } else { self.static_pairs },
+            eams: if self.eams.is_empty() { below.eams } else { self.eams },
+            forwards: if self.forwards.is_empty() { below.forwards } else { self.forwards },
+            sessions: self.sessions.over(below.sessions),
+            quota: self.quota.over(below.quota),
+            timers: self.timers.over(below.timers),
+            fragments_memory: self.fragments_memory.or(below.fragments_memory),
+            records: self.records.over(below.records),
+            deterministic: self.deterministic.over(below.deterministic),
             reservation_timeout: self.reservation_timeout.or(below.reservation_timeout),
             address_rest: self.address_rest.or(below.address_rest),
             max_leases_per_subnet: self.max_leases_per_subnet.or(below.max_leases_per_subnet),
@@ -88,280 +103,110 @@ impl Partial {
             verbosity: self.verbosity.saturating_add(below.verbosity),
         }
     }
+}
 
-    /// Checks everything, `found` being what is known to be wrong already.
-    pub fn settle(self, mut found: Vec<Problem>) -> Result<Settings, Problems> {
-        let mut check = Check { problems: &mut found };
-        let second = Duration::from_secs(1);
-        let hold = HoldSettings::default();
-        let pools = self.pools.map(|pools| check.pools(pools));
-        check.static_pairs(&self.static_pairs, self.translation_prefix.as_ref());
-        check.translation_prefix(self.translation_prefix.as_ref());
-        check.icmp_sources(self.icmp_source_v4.as_ref(), self.icmp_source_v6.as_ref());
-        check.router_address(self.icmp_source_v4.as_ref(), pools.as_deref(), &self.static_pairs);
-        check.router_pool(self.icmp_router_pool.as_ref());
-        let default = Params::DEFAULT;
-        let translation = Params {
-            lowest_ipv6_mtu: check.between(
-                self.lowest_ipv6_mtu,
-                default.lowest_ipv6_mtu,
-                (1280, u16::MAX),
-                "translation.lowest_ipv6_mtu",
-            ),
-            traffic_class: self.traffic_class.map_or(default.traffic_class, |placed| placed.value.0),
-            udp_zero_checksum: self
-                .udp_zero_checksum
-                .map_or(default.udp_zero_checksum, |placed| placed.value.0),
-            ..default
-        };
-        let settings = Settings {
-            interface: check.interface(self.interface),
-            translation_prefix: self.translation_prefix.map_or(Prefix::WELL_KNOWN, |placed| placed.value),
-            pools: match pools {
-                None => Pools::Automatic,
-                Some(pools) => {
-                    let all = self.masquerade_all;
-                    let with =
-                        |pool: PoolSettings| PoolSettings { masquerade: pool.masquerade || all, ..pool };
-                    Pools::Explicit(pools.into_iter().map(with).collect())
-                }
-            },
-            static_pairs: self.static_pairs.into_iter().map(|placed| placed.value).collect(),
-            reservation_timeout: check.between(
-                self.reservation_timeout,
-                DEFAULT_RESERVATION_TIMEOUT,
-                (second, second * 86_400 * 365),
-                "reservation_timeout",
-            ),
-            address_rest: check.between(
-                self.address_rest,
-                DEFAULT_ADDRESS_REST,
-                (Duration::ZERO, second * 86_400),
-                "address_rest",
-            ),
-            max_leases_per_subnet: self
-                .max_leases_per_subnet
-                .map(|most| check.between(Some(most), 1, (1, u32::MAX), "max_leases_per_subnet")),
-            num_queues: check.between(
-                self.num_queues,
-                default_queues(),
-                (1, easy_tun::MAX_QUEUES),
-                "num_queues",
-            ),
-            mtu: check.between(self.mtu, DEFAULT_MTU, (1280, u16::MAX), "mtu"),
-            allow_from: self.allow_from.map_or(AllowFrom::Automatic, |nets| AllowFrom::Only(values(nets))),
-            deny_to: self.deny_to.map(values).unwrap_or_default(),
-            allow_non_global: is_true(self.allow_non_global.as_ref()),
-            icmp_source_v4: self.icmp_source_v4.map(|placed| placed.value),
-            icmp_source_v6: self.icmp_source_v6.map(|placed| placed.value),
-            icmp_errors_per_second: check.between(
-                self.icmp_errors_per_second,
-                DEFAULT_ICMP_ERRORS_PER_SECOND,
-                (0, 1_000_000),
-                "icmp_errors_per_second",
-            ),
-            icmp_router_pool: self.icmp_router_pool.map(|placed| placed.value),
-            translation,
-            enable_forwarding: is_true(self.enable_forwarding.as_ref()),
-            on_exit: self.on_exit.map_or(OnExit::default(), |placed| placed.value),
-            prometheus: self.prometheus.map_or(Prometheus::Default, |placed| placed.value),
-            hold: HoldSettings {
-                packets_per_host: check.between(
-                    self.hold_packets_per_host,
-                    hold.packets_per_host,
-                    (0, 16),
-                    "hold.packets_per_host",
-                ),
-                hosts: check.between(self.hold_hosts, hold.hosts, (1, 4096), "hold.hosts"),
-                timeout: check.between(
-                    self.hold_timeout,
-                    hold.timeout,
-                    (Duration::from_millis(100), second * 60),
-                    "hold.timeout",
-                ),
-            },
-            log: LogSettings {
-                format: self.log_format.map_or(LogFormat::default(), |placed| placed.value),
-                level: self
-                    .log_level
-                    .map_or(LogLevel::default(), |placed| placed.value)
-                    .more_verbose(self.verbosity),
-            },
-        };
-        if found.is_empty() { Ok(settings) } else { Err(Problems::Wrong(found)) }
+/// One pool, as far as it was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields of `PoolSettings` of the same names say what they are")]
+pub struct PartialPool {
+    pub net: Placed<Ipv4Net>,
+    pub masquerade: bool,
+    pub sharing: Option<Placed<Sharing>>,
+    pub ports: Option<Placed<PortRange>>,
+    pub reserved_ports: Option<Placed<Vec<PortRange>>>,
+    pub hosts: Option<Placed<Vec<Placed<Ipv6Net>>>>,
+}
+
+impl PartialPool {
+    /// A pool of which nothing but its addresses was said.
+    pub fn new(net: Placed<Ipv4Net>) -> Self {
+        Self { net, masquerade: false, sharing: None, ports: None, reserved_ports: None, hosts: None }
     }
 }
 
-fn values<T>(placed: Vec<Placed<T>>) -> Vec<T> {
-    placed.into_iter().map(|placed| placed.value).collect()
+/// One explicit address mapping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the methods of `fast_nat::Eam` of the same names say what they are")]
+pub struct PartialEam {
+    pub ipv4: Placed<Ipv4Net>,
+    pub ipv6: Placed<Ipv6Net>,
 }
 
-fn is_true(placed: Option<&Placed<bool>>) -> bool {
-    placed.is_some_and(|placed| placed.value)
+/// One port forward.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields of `Forward` of the same names say what they are")]
+pub struct PartialForward {
+    pub protocol: Placed<ForwardProtocol>,
+    pub address: Placed<Ipv4Addr>,
+    pub port: Placed<u16>,
+    pub host: Placed<Ipv6Addr>,
+    pub host_port: Option<Placed<u16>>,
+    pub prefix: Option<Placed<Prefix>>,
 }
 
-/// One queue per processor.
-fn default_queues() -> usize {
-    std::thread::available_parallelism().map_or(1, |number| number.get().min(easy_tun::MAX_QUEUES))
+/// Sections of the file: structures of optional fields, one of which goes before another of its kind.
+macro_rules! sections {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "the fields of the settings of the same names say what they are")]
+        pub struct $name {
+            $(pub $field: Option<Placed<$type>>,)*
+        }
+
+        impl $name {
+            fn over(self, below: Self) -> Self {
+                Self { $($field: self.$field.or(below.$field),)* }
+            }
+        }
+    )*};
 }
 
-struct Check<'p> {
-    problems: &'p mut Vec<Problem>,
-}
-
-impl Check<'_> {
-    fn wrong<T>(&mut self, placed: &Placed<T>, message: String) {
-        self.problems.push(Problem { place: placed.place.clone(), message });
+sections! {
+    /// What was given of [`SessionSettings`](super::SessionSettings).
+    PartialSessions {
+        max: u32,
+        max_hosts: u32,
+        max_stored_syns: u32,
+        filtering: Filtering,
+        answer_filtered: bool,
+        block_size: u16,
+        block_for: BlockFor,
     }
-
-    fn between<T: PartialOrd + std::fmt::Debug + Copy>(
-        &mut self,
-        placed: Option<Placed<T>>,
-        default: T,
-        (least, most): (T, T),
-        name: &str,
-    ) -> T {
-        let Some(placed) = placed else { return default };
-        if placed.value < least || placed.value > most {
-            let value = placed.value;
-            self.wrong(&placed, format!("{name}: {value:?} is not between {least:?} and {most:?}"));
-        }
-        placed.value
+    /// What was given of [`QuotaSettings`](super::QuotaSettings).
+    PartialQuota {
+        subscriber_prefix_len: u8,
+        ports: u32,
+        sessions: u32,
+        new_sessions_per_second: u32,
+        new_sessions_burst: u32,
     }
-
-    fn interface(&mut self, placed: Option<Placed<String>>) -> String {
-        let Some(placed) = placed else { return DEFAULT_INTERFACE.to_owned() };
-        if let Err(error) = easy_tun::check_name(&placed.value) {
-            self.wrong(&placed, format!("interface: {error}"));
-        } else if placed.value.contains('%') {
-            self.wrong(
-                &placed,
-                "interface: the name of a service's device is fixed; % is not allowed".to_owned(),
-            );
-        }
-        placed.value
+    /// What was given of [`TimerSettings`](super::TimerSettings).
+    PartialTimers {
+        tcp_established: Duration,
+        tcp_transitory: Duration,
+        tcp_incoming_syn: Duration,
+        udp: Duration,
+        icmp: Duration,
+        port_rest: Duration,
+        tcp_port_rest: Duration,
+        fragment: Duration,
+        block_idle: Duration,
+        below_rfc: bool,
     }
-
-    fn pools(&mut self, pools: Vec<Placed<PoolSettings>>) -> Vec<PoolSettings> {
-        for (place, placed) in pools.iter().enumerate() {
-            let net = placed.value.net;
-            if net.addr() != net.network() {
-                let meant = net.trunc();
-                self.wrong(
-                    placed,
-                    format!("pool: {net} has bits set behind its prefix; the network is {meant}"),
-                );
-            }
-            if net.prefix_len() < SHORTEST_POOL {
-                self.wrong(
-                    placed,
-                    format!("pool: {net} is longer than a /{SHORTEST_POOL}, the largest pool"),
-                );
-            }
-            let unusable = super::built_in_denied().into_iter().find(|denied| overlap(*denied, net));
-            if let Some(denied) = unusable {
-                self.wrong(
-                    placed,
-                    format!("pool: {net} overlaps {denied}, which no host can have an address of"),
-                );
-            }
-            if let Some(other) = pools[..place].iter().find(|other| overlap(other.value.net, net)) {
-                let (other, there) = (other.value.net, other.place.clone());
-                self.wrong(placed, format!("pool: {net} overlaps the pool {other} ({there})"));
-            }
-        }
-        values(pools)
+    /// What was given of [`RecordSettings`](super::RecordSettings). `section`: that there is such a section at all.
+    PartialRecords {
+        section: (),
+        file: PathBuf,
+        syslog: SyslogTarget,
+        when_full: WhenFull,
+        sessions: bool,
     }
-
-    fn translation_prefix(&mut self, placed: Option<&Placed<Prefix>>) {
-        let Some(placed) = placed else { return };
-        let first = placed.value.address();
-        // ::/96 and ::ffff:0:0/96 are IPv4-compatible and IPv4-mapped addresses (RFC 4291 §2.5.5).
-        if first.segments()[..5] == [0; 5] || first.is_unicast_link_local() || first.is_multicast() {
-            let prefix = placed.value;
-            self.wrong(placed, format!("translation_prefix: {prefix} holds no addresses that can be routed"));
-        }
+    /// What was given of [`DeterministicSettings`](super::DeterministicSettings). `section`: that there is such a section
+    /// at all.
+    PartialDeterministic {
+        section: (),
+        hosts: Vec<Placed<Ipv6Net>>,
+        ports_per_subscriber: u32,
     }
-
-    fn icmp_sources(&mut self, v4: Option<&Placed<Ipv4Addr>>, v6: Option<&Placed<Ipv6Addr>>) {
-        if let Some(placed) = v4
-            && super::built_in_denied().iter().any(|denied| denied.contains(&placed.value))
-        {
-            let address = placed.value;
-            self.wrong(placed, format!("icmp_source_v4: {address} cannot be the address of a router"));
-        }
-        if let Some(placed) = v6
-            && !fast_nat::is_eligible_host(placed.value)
-        {
-            let address = placed.value;
-            self.wrong(placed, format!("icmp_source_v6: {address} cannot be the address of a router"));
-        }
-    }
-
-    fn router_pool(&mut self, placed: Option<&Placed<Ipv4Net>>) {
-        let Some(placed) = placed else { return };
-        let net = placed.value;
-        if net.addr() != net.network() {
-            let meant = net.trunc();
-            self.wrong(
-                placed,
-                format!("icmp_router_pool: {net} has bits set behind its prefix; the network is {meant}"),
-            );
-        }
-        if let Some(denied) = super::built_in_denied().into_iter().find(|denied| overlap(*denied, net)) {
-            self.wrong(
-                placed,
-                format!("icmp_router_pool: {net} overlaps {denied}, which no router can have an address of"),
-            );
-        }
-    }
-
-    /// The router's own address is never leased.
-    fn router_address(
-        &mut self,
-        own: Option<&Placed<Ipv4Addr>>,
-        pools: Option<&[PoolSettings]>,
-        pairs: &[Placed<StaticPair>],
-    ) {
-        let Some(own) = own else { return };
-        let address = own.value;
-        if pairs.iter().any(|pair| pair.value.address == address) {
-            self.wrong(own, format!("icmp_source_v4: {address} is the address of a static pair"));
-        }
-        if pools.is_some_and(|pools| pools.iter().all(|pool| pool.net == Ipv4Net::from(address))) {
-            self.wrong(
-                own,
-                format!("icmp_source_v4: {address} is the only address of the pool; none is left"),
-            );
-        }
-    }
-
-    fn static_pairs(&mut self, pairs: &[Placed<StaticPair>], prefix: Option<&Placed<Prefix>>) {
-        let prefix = prefix.map_or(Prefix::WELL_KNOWN, |placed| placed.value);
-        for (place, placed) in pairs.iter().enumerate() {
-            let StaticPair { host, address } = placed.value;
-            if !fast_nat::is_eligible_host(host) || prefix.contains(host) {
-                self.wrong(
-                    placed,
-                    format!("static: {host} cannot be the address of a host behind this router"),
-                );
-            }
-            if super::built_in_denied().iter().any(|denied| denied.contains(&address)) {
-                self.wrong(placed, format!("static: {address} cannot be a host's address"));
-            }
-            for other in &pairs[..place] {
-                let there = other.place.clone();
-                if other.value.address == address {
-                    self.wrong(placed, format!("static: {address} is given away already ({there})"));
-                }
-                if other.value.host == host {
-                    self.wrong(placed, format!("static: {host} has an address already ({there})"));
-                }
-            }
-        }
-    }
-}
-
-fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
-    a.contains(&b.network()) || b.contains(&a.network())
 }

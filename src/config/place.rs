@@ -43,6 +43,11 @@ impl<T> Placed<T> {
     pub fn by_flag(flag: &'static str, value: T) -> Self {
         Self { value, place: Place::Flag(flag) }
     }
+
+    /// Another value, of the same place.
+    pub fn map<U>(self, into: impl FnOnce(T) -> U) -> Placed<U> {
+        Placed { value: into(self.value), place: self.place }
+    }
 }
 
 /// One thing that is wrong with the settings.

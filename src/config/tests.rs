@@ -18,6 +18,13 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(settings.hold, HoldSettings::default());
     assert_eq!(settings.translation, Params::DEFAULT);
     assert_eq!(settings.icmp_errors_per_second, DEFAULT_ICMP_ERRORS_PER_SECOND);
+    assert_eq!(settings.translation_prefixes, [Prefix::WELL_KNOWN]);
+    assert_eq!(settings.sessions, SessionSettings::default());
+    assert_eq!(settings.quota, QuotaSettings::default());
+    assert_eq!(settings.timers, TimerSettings::default());
+    assert_eq!(settings.fragments, FragmentSettings::default());
+    assert_eq!((settings.records, settings.deterministic), (None, None));
+    assert!(settings.eams.is_empty() && settings.forwards.is_empty() && settings.below_rfc.is_empty());
 }
 
 #[test]
@@ -25,7 +32,7 @@ fn every_key_is_read() {
     let settings = parse(
         r#"
         interface = "nat0"
-        translation_prefix = "64:ff9b:1::/96"
+        translation_prefix = ["64:ff9b:1::/96", "64:ff9b:2::/96"]
         reservation_timeout = "1h 30m"
         address_rest = 5
         max_leases_per_subnet = 7
@@ -52,28 +59,150 @@ fn every_key_is_read() {
         packets_per_host = 2
         hosts = 10
         timeout = "2s"
+        [sessions]
+        max = 2_000_000
+        max_hosts = 1000
+        max_stored_syns = 0
+        filtering = "address-dependent"
+        answer_filtered = false
+        block_size = 64
+        block_for = "subscriber"
+        [quota]
+        subscriber_prefix_len = 56
+        ports = 1000
+        sessions = 2000
+        new_sessions_per_second = 30
+        new_sessions_burst = 40
+        [timers]
+        tcp_established = "3h"
+        tcp_transitory = "5m"
+        tcp_incoming_syn = "7s"
+        udp = 150
+        icmp = "1s"
+        port_rest = "3m"
+        tcp_port_rest = "0s"
+        fragment = "3s"
+        block_idle = "4m"
+        below_rfc = true
+        [fragments]
+        memory = 65_536
+        [records]
+        syslog = "tcp:[2001:db8::514]:601"
+        when_full = "go-on"
+        sessions = true
         [[pool]]
         prefix = "203.0.113.0/25"
+        sharing = "exclusive"
+        hosts = ["2001:db8:1::/48"]
         [[pool]]
         prefix = "203.0.113.128/25"
         masquerade = true
+        sharing = "ports"
+        ports = "2048-4095"
+        reserved_ports = ["3000-3010", "3306", 3389]
         [[static]]
         address = "203.0.113.10"
         host = "2001:db8::10"
+        [[forward]]
+        protocol = "udp"
+        address = "203.0.113.129"
+        port = 53
+        host = "2001:db8::53"
+        host_port = 5353
+        prefix = "64:ff9b:2::/96"
+        [[forward]]
+        protocol = "tcp"
+        address = "203.0.113.129"
+        port = 80
+        host = "2001:db8::80"
+        [[eam]]
+        ipv4 = "192.0.2.0/28"
+        ipv6 = "2001:db8:aaaa::/124"
+        [[eam]]
+        ipv4 = "192.0.2.200"
+        ipv6 = "2001:db8:bbbb::1"
         "#,
     )
     .unwrap();
     let expected = Settings {
         interface: "nat0".into(),
-        translation_prefix: "64:ff9b:1::/96".parse().unwrap(),
+        translation_prefixes: vec!["64:ff9b:1::/96".parse().unwrap(), "64:ff9b:2::/96".parse().unwrap()],
         pools: Pools::Explicit(vec![
-            PoolSettings { net: "203.0.113.0/25".parse().unwrap(), masquerade: false },
-            PoolSettings { net: "203.0.113.128/25".parse().unwrap(), masquerade: true },
+            PoolSettings {
+                sharing: Sharing::Exclusive,
+                hosts: vec!["2001:db8:1::/48".parse().unwrap()],
+                ..PoolSettings::new("203.0.113.0/25".parse().unwrap())
+            },
+            PoolSettings {
+                masquerade: true,
+                ports: PortRange::new(2048, 4095).unwrap(),
+                reserved_ports: [(3000, 3010), (3306, 3306), (3389, 3389)]
+                    .map(|(first, last)| PortRange::new(first, last).unwrap())
+                    .to_vec(),
+                ..PoolSettings::new("203.0.113.128/25".parse().unwrap())
+            },
         ]),
         static_pairs: vec![StaticPair {
             host: "2001:db8::10".parse().unwrap(),
             address: "203.0.113.10".parse().unwrap(),
         }],
+        eams: vec![
+            Eam::new("192.0.2.0/28".parse().unwrap(), "2001:db8:aaaa::/124".parse().unwrap()).unwrap(),
+            Eam::pair("192.0.2.200".parse().unwrap(), "2001:db8:bbbb::1".parse().unwrap()),
+        ],
+        forwards: vec![
+            Forward {
+                protocol: ForwardProtocol::Udp,
+                address: "203.0.113.129".parse().unwrap(),
+                port: 53,
+                host: "2001:db8::53".parse().unwrap(),
+                host_port: 5353,
+                prefix: 1,
+            },
+            Forward {
+                protocol: ForwardProtocol::Tcp,
+                address: "203.0.113.129".parse().unwrap(),
+                port: 80,
+                host: "2001:db8::80".parse().unwrap(),
+                host_port: 80,
+                prefix: 0,
+            },
+        ],
+        sessions: SessionSettings {
+            max: 2_000_000,
+            max_hosts: 1000,
+            max_stored_syns: 0,
+            filtering: Filtering::AddressDependent,
+            answer_filtered: false,
+            block_size: 64,
+            block_for: BlockFor::Subscriber,
+        },
+        quota: QuotaSettings {
+            subscriber_prefix_len: 56,
+            ports: Some(1000),
+            sessions: 2000,
+            new_sessions_per_second: 30,
+            new_sessions_burst: 40,
+        },
+        timers: TimerSettings {
+            tcp_established: Duration::from_hours(3),
+            tcp_transitory: Duration::from_mins(5),
+            tcp_incoming_syn: Duration::from_secs(7),
+            udp: Duration::from_secs(150),
+            icmp: Duration::from_secs(1),
+            port_rest: Duration::from_mins(3),
+            tcp_port_rest: Duration::ZERO,
+            fragment: Duration::from_secs(3),
+            block_idle: Duration::from_mins(4),
+        },
+        below_rfc: vec!["timers.icmp: 1s is less than the 1m of RFC 5508 REQ-2".into()],
+        fragments: FragmentSettings { memory: 65_536 },
+        records: Some(RecordSettings {
+            sink: RecordSink::Syslog(SyslogTarget::Tcp("[2001:db8::514]:601".parse().unwrap())),
+            when_full: WhenFull::GoOn,
+            sessions: true,
+        }),
+        deterministic: None,
         reservation_timeout: Duration::from_mins(90),
         address_rest: Duration::from_secs(5),
         max_leases_per_subnet: Some(7),

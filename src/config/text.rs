@@ -1,13 +1,15 @@
 //! Values that a person writes: durations, addresses to listen at, lists.
 
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
 use interproto::{TrafficClass, ZeroChecksum};
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use super::Prometheus;
+use super::{Prometheus, SyslogTarget};
 
 /// Seconds as a plain number, or a duration like `2h` or `1m 30s`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -66,6 +68,46 @@ impl FromStr for Prometheus {
             "not an address to listen at; write ADDRESS:PORT, like 127.0.0.1:9464 or [::1]:9464, or off"
                 .to_owned()
         })
+    }
+}
+
+/// A network, or an address, which is a network of its own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NetOrAddress<N>(pub(super) N);
+
+impl FromStr for NetOrAddress<Ipv4Net> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let net = text.parse().or_else(|_| text.parse::<Ipv4Addr>().map(Ipv4Net::from));
+        net.map(Self)
+            .map_err(|_| "neither an IPv4 network, like 192.0.2.0/28, nor an IPv4 address".to_owned())
+    }
+}
+
+impl FromStr for NetOrAddress<Ipv6Net> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let net = text.parse().or_else(|_| text.parse::<Ipv6Addr>().map(Ipv6Net::from));
+        net.map(Self)
+            .map_err(|_| "neither an IPv6 network, like 2001:db8::/124, nor an IPv6 address".to_owned())
+    }
+}
+
+impl FromStr for SyslogTarget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = "write unix:/dev/log, udp:ADDRESS:PORT or tcp:ADDRESS:PORT, like udp:192.0.2.1:514 or \
+                     tcp:[2001:db8::1]:601";
+        let target = match text.split_once(':') {
+            Some(("unix", path)) if !path.is_empty() => Some(Self::Unix(path.into())),
+            Some(("udp", address)) => address.parse().ok().map(Self::Udp),
+            Some(("tcp", address)) => address.parse().ok().map(Self::Tcp),
+            _ => None,
+        };
+        target.ok_or_else(|| wrong.to_owned())
     }
 }
 

@@ -4,6 +4,7 @@
 //! what happened. In the steady state a packet costs no allocation, no message, no log line and no wait on a lock.
 
 mod counters;
+pub mod fragments;
 pub mod hold;
 mod limiter;
 mod reason;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fast_nat::Lease;
 use netlab::{Namespace, PingOptions, PingOutcome, Topology, TopologyOptions, http_get, ping};
-use protomask::config::{Partial, Placed, PoolSettings, Prometheus};
+use protomask::config::{Partial, PartialPool, Placed, Prometheus};
 use protomask::datapath::{DropReason, Refusal};
 use protomask::shared::Shared;
 use protomask::startup::set_up;
@@ -77,12 +77,11 @@ impl Lab {
         let options = TopologyOptions { addresses_per_client: wanted.hosts, ..TopologyOptions::default() };
         let topology = Topology::with(&options).unwrap();
         let interface = format!("sv{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let pools =
-            wanted.pools.iter().map(|net| PoolSettings { net: net.parse().unwrap(), masquerade: false });
+        let pools = wanted.pools.iter().map(|net| PartialPool::new(flag(net.parse().unwrap())));
         let settings = Partial {
             interface: Some(flag(interface)),
-            translation_prefix: Some(flag(PREFIX.parse().unwrap())),
-            pools: Some(pools.map(flag).collect()),
+            translation_prefixes: Some(vec![flag(PREFIX.parse().unwrap())]),
+            pools: Some(pools.collect()),
             num_queues: Some(flag(2)),
             reservation_timeout: Some(flag(wanted.reservation_timeout)),
             hold_timeout: Some(flag(Duration::from_mins(1))),

@@ -8,12 +8,28 @@
 //! `now` is a parameter everywhere; nothing here reads a clock, sleeps or does I/O.
 #![forbid(unsafe_code)]
 
+mod blocks;
+mod eam;
 mod lease;
+pub mod nat64;
 mod pool;
 mod table;
 mod timestamp;
 
+pub use blocks::{BlockPool, BlockPoolConfig, BlockRefusal, BlockUsage, Granted, PortNet};
+pub use eam::{Eam, EamTable, InvalidEam};
 pub use lease::{Lease, LeaseKind, is_eligible_host, subnet};
 pub use pool::{InvalidPool, LeasePool, PoolConfig, Refusal, Usage};
 pub use table::{Ended, InsertError, LeaseTable};
 pub use timestamp::Timestamp;
+
+/// A key that no stranger knows. Without a source of randomness the addresses of this process have to do.
+fn random_key() -> [u8; 16] {
+    let mut key = [0; 16];
+    if getrandom::fill(&mut key).is_err() {
+        use std::hash::{BuildHasher as _, RandomState};
+        key[..8].copy_from_slice(&RandomState::new().hash_one(0).to_le_bytes());
+        key[8..].copy_from_slice(&RandomState::new().hash_one(1).to_le_bytes());
+    }
+    key
+}

@@ -27,6 +27,15 @@ pub enum InvalidPool {
     /// Two networks share addresses: configure them without overlap.
     #[error("the pools {0} and {1} overlap")]
     Overlap(Ipv4Net, Ipv4Net),
+    /// A block size that is none.
+    #[error("a port block has a power of two of ports, from 16 to 4096, not {0}")]
+    BlockSize(u16),
+    /// The last port comes before the first.
+    #[error("ports {0} to {1} are no range")]
+    Ports(u16, u16),
+    /// Between the first and the last port no block has a port to give.
+    #[error("the ports of {0} hold no block of {1}: give it a wider range")]
+    NoBlock(Ipv4Net, u16),
 }
 
 /// Why a host gets no lease.
@@ -173,6 +182,17 @@ impl LeasePool {
 
     /// Gives the host a lease in `table`. A host that has one gets the same one.
     pub fn grant(&mut self, table: &LeaseTable, host: Ipv6Addr, now: Timestamp) -> Result<Lease, Refusal> {
+        self.grant_from(table, host, now, |_| true)
+    }
+
+    /// The same for a host that may have addresses of some of the networks only.
+    pub fn grant_from(
+        &mut self,
+        table: &LeaseTable,
+        host: Ipv6Addr,
+        now: Timestamp,
+        may_use: impl Fn(Ipv4Net) -> bool,
+    ) -> Result<Lease, Refusal> {
         if let Some(lease) = table.peek_host(host) {
             return Ok(lease);
         }
@@ -191,7 +211,7 @@ impl LeasePool {
             return Err(Refusal::SubnetLimit { limit });
         }
         for _ in 0..ATTEMPTS {
-            let address = self.take(host)?;
+            let address = self.take(host, &may_use)?;
             match table.insert(host, address, LeaseKind::Dynamic, now) {
                 Ok(lease) => return Ok(lease),
                 // Somebody holds it of whom this pool did not know: that lease's end will free the address.
@@ -255,7 +275,7 @@ impl LeasePool {
     }
 
     /// An address for `host`, marked as used by it.
-    fn take(&mut self, host: Ipv6Addr) -> Result<Ipv4Addr, Refusal> {
+    fn take(&mut self, host: Ipv6Addr, may_use: &impl Fn(Ipv4Net) -> bool) -> Result<Ipv4Addr, Refusal> {
         self.visited += 1;
         // Its old address, even if that still rests: REQ-8 lets the same subscriber have it.
         if let Some(address) = self.of_host.get(&host).copied()
@@ -265,6 +285,9 @@ impl LeasePool {
             return Ok(address);
         }
         for index in 0..self.ranges.len() {
+            if !may_use(self.ranges[index].net) {
+                continue;
+            }
             while let Some(address) = self.ranges[index].fresh() {
                 self.visited += 1;
                 if self.reserved.contains(&address) || self.state.contains_key(&address) {

@@ -12,7 +12,7 @@ use crate::offload::{Family, Offload};
 use crate::own::OWN_HOP_LIMIT;
 use crate::packets::{FLAGS_AT, Packets, Segments, Verdict};
 use crate::params::ZeroChecksum;
-use crate::parse::{ICMPV4, ICMPV6, Parsed, UDP, Upper, What, in_place, parse_v4, plain};
+use crate::parse::{ICMPV4, ICMPV6, Parsed, TCP, UDP, Upper, What, in_place, parse_v4, plain};
 use crate::upper::{Pseudo, Way, rewrite, rewrite_ported};
 use crate::{DropReason, FragmentPart, HEADROOM, Icmpv4Error, Params, Rewrite, Tuple, VirtioNetHdr};
 
@@ -131,6 +131,20 @@ impl<'a> Ipv4Packet<'a> {
     #[inline]
     pub fn fragment(&self) -> Option<FragmentPart> {
         self.packet.fragment_part()
+    }
+
+    /// The flags of a TCP header, its 14th byte (RFC 9293 §3.1); 0 if there is none.
+    #[inline]
+    pub fn tcp_flags(&self) -> u8 {
+        if self.packet.protocol != TCP || !matches!(self.packet.upper, Upper::Ported { .. }) {
+            return 0;
+        }
+        self.storage.get(self.packet.upper_at + 13).copied().unwrap_or(0)
+    }
+
+    /// Whether this is a whole echo request.
+    pub fn is_echo_request(&self) -> bool {
+        matches!(self.packet.upper, Upper::Echo { reply: false }) && !self.packet.is_fragmented()
     }
 
     /// How many packets this is on the wire: more than one if it is a super-packet.
@@ -329,6 +343,37 @@ impl<'a> Ipv4Packet<'a> {
             protocol: ICMPV4,
             source,
             destination: sender,
+        };
+        header.write(self.storage, start);
+        self.storage.get(start..end)
+    }
+
+    /// The reply to an echo request that was sent to the router itself (RFC 1122 §3.2.2.6), in the packet's place: without
+    /// its options. `None`: it is none, its checksum is wrong, or no reply may be sent to its source.
+    #[cold]
+    pub fn echo_reply(self) -> Option<&'a [u8]> {
+        if !self.is_echo_request() || !self.may_be_answered() || self.offload.partial {
+            return None;
+        }
+        let Parsed { upper_at, end, source, destination, traffic_class, .. } = self.packet;
+        if Sum::of(self.storage.get(upper_at..end)?).checksum() != 0 {
+            return None;
+        }
+        put(self.storage, upper_at, [v4::ECHO_REPLY, 0, 0, 0]);
+        let checksum = Sum::of(self.storage.get(upper_at..end)?).checksum();
+        put_u16(self.storage, upper_at + 2, checksum);
+        let start = upper_at - IPV4;
+        let header = Ipv4Header {
+            tos: traffic_class,
+            total_length: (end - start) as u16,
+            identification: u16_at(self.storage, self.packet.start + 4)?,
+            dont_fragment: false,
+            more_fragments: false,
+            fragment_offset: 0,
+            ttl: OWN_HOP_LIMIT,
+            protocol: ICMPV4,
+            source: destination,
+            destination: source,
         };
         header.write(self.storage, start);
         self.storage.get(start..end)

@@ -13,7 +13,8 @@ use crate::own::OWN_HOP_LIMIT;
 use crate::packets::{Packets, Verdict};
 use crate::params::LEAST_IPV6_MTU;
 use crate::parse::{
-    ICMPV4, ICMPV6, Parsed, UDP, Upper, What, fragment_header_at, in_place, parse_v6, plain, segments_left_at,
+    ICMPV4, ICMPV6, Parsed, TCP, UDP, Upper, What, fragment_header_at, in_place, parse_v6, plain,
+    segments_left_at,
 };
 use crate::upper::{Pseudo, Way, rewrite, rewrite_ported};
 use crate::{DropReason, FragmentPart, HEADROOM, Icmpv6Error, Params, Rewrite, Tuple, VirtioNetHdr};
@@ -115,6 +116,20 @@ impl<'a> Ipv6Packet<'a> {
     #[inline]
     pub fn fragment(&self) -> Option<FragmentPart> {
         self.packet.fragment_part()
+    }
+
+    /// The flags of a TCP header, its 14th byte (RFC 9293 §3.1); 0 if there is none.
+    #[inline]
+    pub fn tcp_flags(&self) -> u8 {
+        if self.packet.protocol != TCP || !matches!(self.packet.upper, Upper::Ported { .. }) {
+            return 0;
+        }
+        self.storage.get(self.packet.upper_at + 13).copied().unwrap_or(0)
+    }
+
+    /// Whether this is a whole echo request.
+    pub fn is_echo_request(&self) -> bool {
+        matches!(self.packet.upper, Upper::Echo { reply: false }) && !self.packet.is_fragmented()
     }
 
     /// How many packets this is on the wire: more than one if it is a super-packet.
@@ -282,6 +297,36 @@ impl<'a> Ipv6Packet<'a> {
             }
         };
         let start = write_error(self.storage, quote, end, head, source, sender)?;
+        self.storage.get(start..end)
+    }
+
+    /// The reply to an echo request that was sent to the router itself (RFC 4443 §4.2), in the packet's place: without its
+    /// extension headers. `None`: it is none, its checksum is wrong, or no reply may be sent to its source.
+    #[cold]
+    pub fn echo_reply(self) -> Option<&'a [u8]> {
+        if !self.is_echo_request() || !self.may_be_answered() || self.offload.partial {
+            return None;
+        }
+        let Parsed { upper_at, end, source, destination, traffic_class, .. } = self.packet;
+        let length = end - upper_at;
+        let pseudo = pseudo_v6(destination, source, length, ICMPV6);
+        if pseudo.plus(Sum::of(self.storage.get(upper_at..end)?)).checksum() != 0 {
+            return None;
+        }
+        put(self.storage, upper_at, [v6::ECHO_REPLY, 0, 0, 0]);
+        let checksum = pseudo.plus(Sum::of(self.storage.get(upper_at..end)?)).checksum();
+        put_u16(self.storage, upper_at + 2, checksum);
+        let start = upper_at - IPV6;
+        let header = Ipv6Header {
+            traffic_class,
+            payload_length: length,
+            next_header: ICMPV6,
+            hop_limit: OWN_HOP_LIMIT,
+            source: &destination,
+            destination: &source,
+            fragment: None,
+        };
+        header.write(self.storage, start);
         self.storage.get(start..end)
     }
 

@@ -78,7 +78,7 @@ async fn look(
     if plan.conflicts.is_empty() {
         // What would have kept the router from starting keeps it from being ready.
         let (nets, prefixes) =
-            (shared.plan.claimed(&shared.settings), [shared.settings.translation_prefix.into()]);
+            (shared.plan.claimed(&shared.settings), [shared.settings.translation_prefix().into()]);
         let intent = Intent { interface: &shared.settings.interface, pools: &nets, prefixes: &prefixes };
         view.problems.extend(preflight::check(&intent, &snapshot).iter().map(ToString::to_string));
     }

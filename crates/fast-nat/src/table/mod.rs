@@ -13,7 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use siphasher::sip::SipHasher13;
 
-use crate::{Lease, LeaseKind, Timestamp};
+use crate::{Lease, LeaseKind, Timestamp, random_key};
 use entry::Entry;
 use shard::Index;
 use timers::Timers;
@@ -217,17 +217,6 @@ impl LeaseTable {
         ended.push_back(Ended { lease, at: now });
         Some(lease)
     }
-}
-
-/// A key that no stranger knows. Without a source of randomness the addresses of this process have to do.
-fn random_key() -> [u8; 16] {
-    let mut key = [0; 16];
-    if getrandom::fill(&mut key).is_err() {
-        use std::hash::{BuildHasher as _, RandomState};
-        key[..8].copy_from_slice(&RandomState::new().hash_one(0).to_le_bytes());
-        key[8..].copy_from_slice(&RandomState::new().hash_one(1).to_le_bytes());
-    }
-    key
 }
 
 #[cfg(test)]

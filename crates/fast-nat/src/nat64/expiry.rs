@@ -1,0 +1,112 @@
+//! What ends by itself.
+
+use std::sync::atomic::Ordering;
+
+use super::held::Held;
+use super::wheel::Next;
+use super::{
+    Binding, Event, Nat64, Output, Protocol, SHARDS, SessionRef, SessionState, Timestamp, entries, tick,
+};
+
+/// Sessions that one call visits at most: each touches up to seven entries.
+const STEP: usize = 32;
+
+/// Empty seconds of a shard's wheel that one call passes over at most.
+const EMPTY_SLOTS: u32 = 64;
+
+impl Nat64 {
+    /// Ends what is over at `now`, in a step that visits at most `budget` entries, and no more than 32. `true`: more is to be
+    /// looked at; call it again. When it has answered `false` nothing is left that was over at `now`.
+    pub fn expire(&self, now: Timestamp, budget: usize) -> bool {
+        let tick = tick(now);
+        let mut left = budget.clamp(1, STEP);
+        while let Some(packet) = self.stored.overdue(tick, self.timers.tcp_incoming_syn) {
+            self.output(Output::Unreachable(packet));
+            left -= 1;
+            if left == 0 {
+                return true;
+            }
+        }
+        let first = self.expiry_at.load(Ordering::Relaxed);
+        for step in 0..SHARDS as u32 {
+            let number = first.wrapping_add(step) % SHARDS as u32;
+            let Some(cell) = self.shards.get(number as usize) else { continue };
+            if cell.swept.load(Ordering::Relaxed) >= tick && tick > 0 {
+                continue;
+            }
+            let Some(mut held) = self.hold(number) else { continue };
+            let done = held.sweep(tick, &mut left);
+            drop(held);
+            if !done {
+                self.expiry_at.store(number, Ordering::Relaxed);
+                return true;
+            }
+            cell.swept.store(tick, Ordering::Relaxed);
+        }
+        false
+    }
+
+    /// Ends one session now. `false`: it is over already.
+    pub fn end_session(&self, session: SessionRef, now: Timestamp) -> bool {
+        let Some(entry) = self.sessions.get(session.id) else { return false };
+        let Some(binding) = self.bindings.get(entry.binding.load(Ordering::Relaxed)) else { return false };
+        let Some(host) = self.hosts.get(binding.owner.load(Ordering::Relaxed)) else { return false };
+        let Some(mut held) = self.hold(host.shard.load(Ordering::Acquire)) else { return false };
+        if entry.version.load(Ordering::Acquire) != session.version || !entries::in_use(session.version) {
+            return false;
+        }
+        held.shard.wheel.take_out(&self.sessions, session.id);
+        held.end_session(session.id, tick(now));
+        true
+    }
+}
+
+impl Held<'_> {
+    /// Visits what may be over, as long as `left` allows. `true`: nothing is left for this tick.
+    fn sweep(&mut self, tick: u32, left: &mut usize) -> bool {
+        let nat = self.nat;
+        loop {
+            if *left == 0 {
+                return false;
+            }
+            match self.shard.wheel.next(&nat.sessions, tick, EMPTY_SLOTS) {
+                Next::Done => return true,
+                Next::Pause => return false,
+                Next::Visit(id) => {
+                    *left -= 1;
+                    self.visit(id, tick);
+                }
+            }
+        }
+    }
+
+    fn visit(&mut self, id: u32, tick: u32) {
+        self.touch(1);
+        let nat = self.nat;
+        let Some(session) = nat.sessions.get(id) else { return };
+        let Some(bound) = nat.bindings.get(session.binding.load(Ordering::Relaxed)).and_then(Binding::read)
+        else {
+            return;
+        };
+        let standing = session.standing();
+        let deadline = self.deadline(session, bound.protocol(), standing);
+        if tick < deadline {
+            self.shard.wheel.put(&nat.sessions, id, deadline);
+            return;
+        }
+        if bound.protocol() == Protocol::Tcp && standing.state() == SessionState::Established {
+            // RFC 6146 §3.5.2.2: the host is asked whether the connection is still there.
+            let standing = standing.with_state(SessionState::Trans);
+            session.set_standing(standing);
+            session.refresh(tick);
+            let deadline = self.deadline(session, bound.protocol(), standing);
+            self.shard.wheel.put(&nat.sessions, id, deadline);
+            if let Some(view) = nat.view(id) {
+                nat.output(Output::Probe(view.outbound));
+            }
+            nat.event(id, Event::Changed);
+            return;
+        }
+        self.end_session(id, tick);
+    }
+}

@@ -1,0 +1,63 @@
+//! The keyed hashes of the indexes: what a stranger can choose must not choose the bucket.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use siphasher::sip::SipHasher13;
+
+use super::Protocol;
+
+/// A secret, and what it makes of keys.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hasher(SipHasher13);
+
+impl Hasher {
+    pub(crate) fn random() -> Self {
+        Self(SipHasher13::new_with_key(&crate::random_key()))
+    }
+
+    /// Always the same one for a seed.
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self(SipHasher13::new_with_keys(seed, !seed))
+    }
+
+    /// A binding's, by its IPv6 side.
+    #[inline]
+    pub(super) fn host_port(&self, host: Ipv6Addr, key: u32) -> u64 {
+        let mut bytes = [0; 20];
+        bytes[..16].copy_from_slice(&host.octets());
+        bytes[16..].copy_from_slice(&key.to_ne_bytes());
+        self.0.hash(&bytes)
+    }
+
+    /// A binding's, by its IPv4 side.
+    #[inline]
+    pub(super) fn address_port(&self, address: Ipv4Addr, port: u16, protocol: Protocol) -> u64 {
+        let mut bytes = [protocol as u8; 7];
+        bytes[..4].copy_from_slice(&address.octets());
+        bytes[4..6].copy_from_slice(&port.to_ne_bytes());
+        self.0.hash(&bytes)
+    }
+
+    /// A session's: its binding's number, and its remote.
+    #[inline]
+    pub(super) fn session(&self, binding: u32, remote: u64) -> u64 {
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&binding.to_ne_bytes());
+        bytes[4..].copy_from_slice(&remote.to_ne_bytes());
+        self.0.hash(&bytes)
+    }
+
+    /// A host's or a subscriber's, by its prefix.
+    #[inline]
+    pub(super) fn prefix(&self, bits: u128) -> u64 {
+        self.0.hash(&bits.to_ne_bytes())
+    }
+
+    /// The next of a row of numbers that nobody can foresee.
+    #[inline]
+    pub(crate) fn random_number(&self, place: u64) -> u64 {
+        let mut bytes = [0xff; 13];
+        bytes[..8].copy_from_slice(&place.to_ne_bytes());
+        self.0.hash(&bytes)
+    }
+}

@@ -1,0 +1,233 @@
+//! A stateful NAT64 engine (RFC 6146): binding information base, sessions, timers, port blocks and quotas, without I/O.
+//!
+//! ```text
+//!  host, port ──▶ index ─▶ binding ─▶ session ◀─ binding ◀─ index ◀── address, port
+//!                             │          │
+//!                    lessee ◀─┴─▶ block   └─ a list per second of its shard's wheel
+//!                      │
+//!                  subscriber (quotas)
+//! ```
+//!
+//! # What waits for what
+//! A packet of a session that goes on is looked up without any lock: the indexes and the entries are atomics, and an
+//! entry's version says whether what was read belongs together. What begins, changes its state or ends does so under the
+//! lock of the subscriber's shard, of which there are [`SHARDS`]. All that belongs to one subscriber belongs to one shard, so
+//! no two of them are ever locked together.
+//!
+//! # What a step costs
+//! Nothing is rehashed and nothing is moved: indexes have their final size from the beginning, entries are made in chunks, and
+//! expiry goes in steps. No call touches more than 256 entries ([`Nat64::most_touched`]).
+//!
+//! # Memory
+//! 64 bytes a session, 56 a binding, 6 per index and entry, 6 per port of a block that is in use, and about 250 a block and 200
+//! a host.
+
+mod blocks;
+mod config;
+mod entries;
+mod expiry;
+mod hash;
+mod held;
+mod inbound;
+mod index;
+mod look_up;
+mod outbound;
+mod ports;
+mod slab;
+mod statics;
+mod stored;
+mod tcp;
+mod types;
+mod view;
+mod wheel;
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+use parking_lot::Mutex;
+
+pub use blocks::HostStanding;
+pub use config::{Filtering, InvalidConfig, MOST_ENTRIES, NatConfig, Quota, Timers};
+pub use types::{
+    Block, BlockLease, BlockRef, Event, GiveError, Inbound, Mapped, NatUsage, Outbound, Output, Passing,
+    PortClass, Protocol, Reached, Refused, Seen, SessionRef, SessionState, SessionView, Signal,
+    StaticBinding, StaticError,
+};
+
+use crate::Timestamp;
+use config::{TimerTicks, moment, tick};
+use entries::{Binding, Host, PortBlock, Session, Subscriber};
+pub(crate) use hash::Hasher;
+use held::{Permit, Shard};
+use index::Index;
+use slab::Slab;
+use stored::StoredSyns;
+
+/// Shards: with two to sixteen workers, two of them rarely begin or end something in the same one at once.
+pub const SHARDS: usize = 256;
+
+/// What may wait to be fetched by [`Nat64::poll_output`].
+const OUTPUTS: usize = 1024;
+
+/// The engine. All packet workers share it; it outlives everything that manages it.
+#[derive(Debug)]
+pub struct Nat64 {
+    config: NatConfig,
+    timers: TimerTicks,
+    hasher: Hasher,
+    shards: Box<[ShardCell]>,
+    sessions: Slab<Session>,
+    bindings: Slab<Binding>,
+    hosts: Slab<Host>,
+    subscribers: Slab<Subscriber>,
+    blocks: Slab<PortBlock>,
+    by_host: Index,
+    by_address: Index,
+    by_remote: Index,
+    host_index: Index,
+    subscriber_index: Index,
+    /// Which addresses each binding lets in; with address-dependent filtering only.
+    permits: Option<(Slab<Permit>, Index)>,
+    stored: StoredSyns,
+    outputs: ArrayQueue<Output>,
+    outputs_lost: AtomicU64,
+    events: Option<ArrayQueue<Event>>,
+    events_lost: AtomicU64,
+    by_protocol: [AtomicU32; 3],
+    contended: AtomicU64,
+    most_touched: AtomicU64,
+    /// The shard that expiry looks at next.
+    expiry_at: AtomicU32,
+    idle_at: AtomicU32,
+}
+
+/// On a cache line of its own.
+#[derive(Debug)]
+#[repr(align(128))]
+struct ShardCell {
+    /// The tick as of which expiry has nothing more to do here.
+    swept: AtomicU32,
+    shard: Mutex<Shard>,
+}
+
+impl Nat64 {
+    /// An empty engine. The indexes take their memory at once (22 bytes per entry in all), the rest comes as it is needed.
+    pub fn new(config: NatConfig) -> Result<Self, InvalidConfig> {
+        config.check()?;
+        let shard = |number| ShardCell { swept: AtomicU32::new(0), shard: Mutex::new(Shard::new(number)) };
+        let permits = (config.filtering == Filtering::AddressDependent)
+            .then(|| (Slab::new(config.max_sessions), Index::new(config.max_sessions)));
+        Ok(Self {
+            timers: TimerTicks::from(&config.timers),
+            hasher: config.seed.map_or_else(Hasher::random, Hasher::seeded),
+            shards: (0..SHARDS).map(shard).collect(),
+            sessions: Slab::new(config.max_sessions),
+            bindings: Slab::new(config.max_bindings),
+            hosts: Slab::new(config.max_hosts),
+            subscribers: Slab::new(config.max_hosts),
+            blocks: Slab::new(config.max_blocks),
+            by_host: Index::new(config.max_bindings),
+            by_address: Index::new(config.max_bindings),
+            by_remote: Index::new(config.max_sessions),
+            host_index: Index::new(config.max_hosts),
+            subscriber_index: Index::new(config.max_hosts),
+            permits,
+            stored: StoredSyns::new(config.max_stored_syns),
+            outputs: ArrayQueue::new(OUTPUTS),
+            outputs_lost: AtomicU64::new(0),
+            events: (config.events > 0).then(|| ArrayQueue::new(config.events)),
+            events_lost: AtomicU64::new(0),
+            by_protocol: std::array::from_fn(|_| AtomicU32::new(0)),
+            contended: AtomicU64::new(0),
+            most_touched: AtomicU64::new(0),
+            expiry_at: AtomicU32::new(0),
+            idle_at: AtomicU32::new(0),
+            config,
+        })
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &NatConfig {
+        &self.config
+    }
+
+    /// What is to be sent; call it until `None` after [`Self::expire`]. At most 1024 wait.
+    pub fn poll_output(&self, _now: Timestamp) -> Option<Output> {
+        self.outputs.pop()
+    }
+
+    /// Outputs that found no room to wait in. A session whose probe is lost ends as if it had not been answered.
+    pub fn outputs_lost(&self) -> u64 {
+        self.outputs_lost.load(Ordering::Relaxed)
+    }
+
+    /// The next event, in the order in which they happened to each session.
+    pub fn poll_event(&self) -> Option<Event> {
+        self.events.as_ref()?.pop()
+    }
+
+    /// Events that found no room to wait in: read [`Self::sessions`] anew.
+    pub fn events_lost(&self) -> u64 {
+        self.events_lost.load(Ordering::Relaxed)
+    }
+
+    /// How much is in the tables.
+    pub fn usage(&self) -> NatUsage {
+        NatUsage {
+            sessions: std::array::from_fn(|n| self.by_protocol[n].load(Ordering::Relaxed)),
+            bindings: self.bindings.live(),
+            hosts: self.hosts.live(),
+            subscribers: self.subscribers.live(),
+            blocks: self.blocks.live(),
+            stored_syns: self.stored.len(),
+        }
+    }
+
+    /// Attempts to take a lock that had to wait, so far.
+    pub fn contended(&self) -> u64 {
+        self.contended.load(Ordering::Relaxed)
+    }
+
+    /// The most entries that one call has touched so far.
+    pub fn most_touched(&self) -> u64 {
+        self.most_touched.load(Ordering::Relaxed)
+    }
+
+    fn touched(&self, entries: u32) {
+        let entries = u64::from(entries);
+        if self.most_touched.load(Ordering::Relaxed) < entries {
+            self.most_touched.fetch_max(entries, Ordering::Relaxed);
+        }
+    }
+
+    fn subscriber_prefix(&self, host: Ipv6Addr) -> u128 {
+        host.to_bits() & mask(self.config.subscriber_prefix_len)
+    }
+
+    fn lease_prefix(&self, host: Ipv6Addr) -> u128 {
+        host.to_bits() & mask(self.config.lease_prefix_len)
+    }
+
+    fn output(&self, output: Output) {
+        if self.outputs.push(output).is_err() {
+            self.outputs_lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn event(&self, session: u32, make: fn(SessionView) -> Event) {
+        let Some(events) = &self.events else { return };
+        if let Some(view) = self.view(session)
+            && events.push(make(view)).is_err()
+        {
+            self.events_lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+const fn mask(prefix_len: u8) -> u128 {
+    if prefix_len == 0 { 0 } else { u128::MAX << (128 - prefix_len as u32) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! When to look at which session again: one ring of slots, each a second long, per shard.
+//!
+//! Lazy: a packet moves no timer. A session is in exactly one slot, that of its deadline when it was put there, or the
+//! farthest one. When the slot's time comes it ends, or is put where its deadline is now. The list of a slot runs through the
+//! sessions themselves, so setting a timer costs no memory and no search.
+
+/// Slots: a little more than eight minutes.
+const SLOTS: usize = 512;
+
+/// Ticks of a slot.
+const TICKS: u32 = 10;
+
+use std::sync::atomic::Ordering;
+
+use super::entries::Session;
+use super::slab::Slab;
+
+#[derive(Debug)]
+pub(super) struct Wheel {
+    /// The first session of each slot; 0: none.
+    slots: Box<[u32]>,
+    /// The sessions of a slot that is being looked at.
+    pending: u32,
+    /// The slot that is looked at next, counted since tick 0.
+    cursor: u32,
+    /// The tick as of which `cursor` has been looked at.
+    looked: u32,
+}
+
+/// What is next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// This session's time may have come. It has been taken out.
+    Visit(u32),
+    /// Nothing more for this tick.
+    Done,
+    /// Enough empty slots for one step.
+    Pause,
+}
+
+impl Wheel {
+    pub(super) fn new() -> Self {
+        Self { slots: vec![0; SLOTS].into(), pending: 0, cursor: 0, looked: 0 }
+    }
+
+    /// Puts a session, which is in no slot, where it will be visited in tick `deadline` or before.
+    pub(super) fn put(&mut self, sessions: &Slab<Session>, id: u32, deadline: u32) {
+        let Some(session) = sessions.get(id) else { return };
+        let farthest = self.cursor.saturating_add(SLOTS as u32 - 1);
+        let slot = (deadline / TICKS).clamp(self.cursor, farthest) as usize % SLOTS;
+        let Some(first) = self.slots.get_mut(slot) else { return };
+        session.before.store(0, Ordering::Relaxed);
+        session.behind.store(*first, Ordering::Relaxed);
+        if let Some(behind) = sessions.get(*first) {
+            behind.before.store(id, Ordering::Relaxed);
+        }
+        *first = id;
+        session.set_standing(session.standing().with_slot(slot));
+    }
+
+    /// Whether a session in this slot would be visited later than in tick `deadline`.
+    pub(super) fn is_later(&self, slot: usize, deadline: u32) -> bool {
+        let turns = |slot: usize| (slot + SLOTS - self.cursor as usize % SLOTS) % SLOTS;
+        let wanted = (deadline / TICKS).saturating_sub(self.cursor) as usize;
+        turns(slot) > wanted
+    }
+
+    /// Takes a session out of its slot.
+    pub(super) fn take_out(&mut self, sessions: &Slab<Session>, id: u32) {
+        let Some(session) = sessions.get(id) else { return };
+        let before = session.before.swap(0, Ordering::Relaxed);
+        let behind = session.behind.swap(0, Ordering::Relaxed);
+        if let Some(behind) = sessions.get(behind) {
+            behind.before.store(before, Ordering::Relaxed);
+        }
+        if let Some(before) = sessions.get(before) {
+            before.behind.store(behind, Ordering::Relaxed);
+        } else if self.pending == id {
+            self.pending = behind;
+        } else if let Some(first) = self.slots.get_mut(session.standing().slot()) {
+            *first = behind;
+        }
+    }
+
+    /// The next session to visit in tick `now`. `pause_after` bounds the empty slots that are passed over.
+    pub(super) fn next(&mut self, sessions: &Slab<Session>, now: u32, pause_after: u32) -> Next {
+        let last = now / TICKS;
+        for _ in 0..pause_after {
+            if self.pending != 0 {
+                let id = self.pending;
+                self.take_out(sessions, id);
+                return Next::Visit(id);
+            }
+            if self.cursor > last || (self.cursor == last && self.looked >= now) {
+                self.looked = self.looked.max(now);
+                return Next::Done;
+            }
+            // After a long pause: what is in the ring is met within one turn.
+            let begin = self.cursor.max(last.saturating_sub(SLOTS as u32 - 1));
+            if begin > self.cursor {
+                self.cursor = begin;
+            }
+            let Some(first) = self.slots.get_mut(self.cursor as usize % SLOTS) else { return Next::Done };
+            self.pending = std::mem::take(first);
+            if self.cursor < last {
+                // What is still not due is put into later slots.
+                self.cursor += 1;
+            } else {
+                // This second is not over: it is looked at again in its next tick.
+                self.looked = now;
+            }
+        }
+        Next::Pause
+    }
+}

@@ -1,0 +1,244 @@
+//! Settings of stateful translation: sessions, quotas, timers, records, port forwards.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::Ipv6Net;
+use serde::Deserialize;
+
+/// How hosts share the addresses of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Sharing {
+    /// Many hosts use one address, each with ports of its own (RFC 6146).
+    #[default]
+    Ports,
+    /// One host has one address, with all ports.
+    Exclusive,
+}
+
+/// Tables, and what they let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionSettings {
+    /// The most sessions: 1,000 to 16,000,000.
+    pub max: u32,
+    /// The most hosts that hold ports: 16 to 16,000,000.
+    pub max_hosts: u32,
+    /// The most TCP SYNs from IPv4 that wait for the host to open the same connection (RFC 6146 §3.5.2): 0 (none wait) to
+    /// 1,000,000.
+    pub max_stored_syns: u32,
+    /// Which packets from IPv4 reach a host through a port that it uses.
+    pub filtering: Filtering,
+    /// Whether the sender of a filtered packet is told: ICMP type 3, code 13 (RFC 6146 §3.5.1.1).
+    pub answer_filtered: bool,
+    /// Ports in a block: a power of two from 16 to 4096.
+    pub block_size: u16,
+    /// Who leases blocks of ports.
+    pub block_for: BlockFor,
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        Self {
+            max: 1_000_000,
+            max_hosts: 131_072,
+            max_stored_syns: 1024,
+            filtering: Filtering::default(),
+            answer_filtered: true,
+            block_size: 128,
+            block_for: BlockFor::default(),
+        }
+    }
+}
+
+/// Which packets from IPv4 reach a host through a port that it uses (RFC 4787 §5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Filtering {
+    /// All.
+    #[default]
+    EndpointIndependent,
+    /// Those of an address that the host has sent to through that port.
+    AddressDependent,
+}
+
+/// Who leases blocks of ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BlockFor {
+    /// Each host for itself.
+    #[default]
+    Host,
+    /// The hosts of a subscriber together.
+    Subscriber,
+}
+
+/// What one subscriber may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuotaSettings {
+    /// Hosts that share a prefix of this length are one subscriber: 32 to 128.
+    pub subscriber_prefix_len: u8,
+    /// Ports of each protocol. Not given: [`DEFAULT_QUOTA_PORTS`] of given pools, all of a pool that the router chose itself.
+    pub ports: Option<u32>,
+    /// Sessions; 0: unlimited.
+    pub sessions: u32,
+    /// New sessions per second; 0: unlimited.
+    pub new_sessions_per_second: u32,
+    /// New sessions at once, after a time of silence; at least 1.
+    pub new_sessions_burst: u32,
+}
+
+/// Ports that one subscriber may hold of given pools, where nothing else is said.
+pub const DEFAULT_QUOTA_PORTS: u32 = 16_384;
+
+impl QuotaSettings {
+    /// The most ports that a subscriber may hold; `None`: any number. `automatic`: of a pool that the router chose itself.
+    pub fn most_ports(&self, automatic: bool) -> Option<u32> {
+        let ports = self.ports.unwrap_or(if automatic { 0 } else { DEFAULT_QUOTA_PORTS });
+        (ports > 0).then_some(ports)
+    }
+}
+
+impl Default for QuotaSettings {
+    fn default() -> Self {
+        Self {
+            subscriber_prefix_len: 64,
+            ports: None,
+            sessions: 32_768,
+            new_sessions_per_second: 2000,
+            new_sessions_burst: 4000,
+        }
+    }
+}
+
+/// How long things live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimerSettings {
+    /// An open TCP connection (RFC 5382 REQ-5).
+    pub tcp_established: Duration,
+    /// A TCP connection that is opening, closing or reset (RFC 5382 REQ-5).
+    pub tcp_transitory: Duration,
+    /// A SYN from IPv4 that waits for the host to open the same connection (RFC 6146 §4).
+    pub tcp_incoming_syn: Duration,
+    /// A UDP session (RFC 4787 REQ-5).
+    pub udp: Duration,
+    /// An ICMP query session (RFC 5508 REQ-2).
+    pub icmp: Duration,
+    /// A port after its last session, for UDP and ICMP (RFC 6888 REQ-8).
+    pub port_rest: Duration,
+    /// A port after its last session, for TCP. RFC 6888 REQ-8 lets a router that tracks TCP connections go without.
+    pub tcp_port_rest: Duration,
+    /// Fragments that wait for the rest of their packet (RFC 6146 §4).
+    pub fragment: Duration,
+    /// A block of ports that nobody uses, before it is taken back.
+    pub block_idle: Duration,
+}
+
+impl Default for TimerSettings {
+    fn default() -> Self {
+        Self {
+            tcp_established: Duration::from_mins(2 * 60 + 4),
+            tcp_transitory: Duration::from_mins(4),
+            tcp_incoming_syn: Duration::from_secs(6),
+            udp: Duration::from_mins(5),
+            icmp: Duration::from_secs(60),
+            port_rest: Duration::from_mins(2),
+            tcp_port_rest: Duration::from_mins(2),
+            fragment: Duration::from_secs(2),
+            block_idle: Duration::from_mins(2),
+        }
+    }
+}
+
+/// Fragments that wait for the rest of their packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FragmentSettings {
+    /// The most memory for them in bytes: 64 KiB to 1 GiB.
+    pub memory: usize,
+}
+
+impl Default for FragmentSettings {
+    fn default() -> Self {
+        Self { memory: 8 << 20 }
+    }
+}
+
+/// Records of who was given which ports and addresses (RFC 6888 REQ-12).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordSettings {
+    /// Where they are written.
+    pub sink: RecordSink,
+    /// What happens when they cannot be written fast enough.
+    pub when_full: WhenFull,
+    /// Whether there is one for each session too, with its destination.
+    pub sessions: bool,
+}
+
+/// Where records are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordSink {
+    /// A file; the path is absolute.
+    File(PathBuf),
+    /// A syslog daemon.
+    Syslog(SyslogTarget),
+}
+
+/// Where a syslog daemon is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SyslogTarget {
+    /// A unix datagram socket; the path is absolute.
+    Unix(PathBuf),
+    /// UDP (RFC 5426).
+    Udp(SocketAddr),
+    /// TCP (RFC 6587).
+    Tcp(SocketAddr),
+}
+
+/// What happens when records cannot be written fast enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenFull {
+    /// Nothing is given out before its record has room.
+    #[default]
+    Wait,
+    /// Records are lost, and counted.
+    GoOn,
+}
+
+/// Ports by computation instead of records (RFC 7422).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeterministicSettings {
+    /// The networks whose subscribers are numbered: no two overlap, and none is longer than a subscriber's prefix.
+    pub hosts: Vec<Ipv6Net>,
+    /// The ports of each subscriber: a multiple of the block size.
+    pub ports_per_subscriber: u32,
+}
+
+/// The protocol of a port forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ForwardProtocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// A port forward: a binding that never ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forward {
+    /// Its protocol.
+    pub protocol: ForwardProtocol,
+    /// The address outside, of a pool that is shared by ports.
+    pub address: Ipv4Addr,
+    /// The port outside.
+    pub port: u16,
+    /// Who gets the packets.
+    pub host: Ipv6Addr,
+    /// At which port.
+    pub host_port: u16,
+    /// Under which translation prefix the host sees the senders: its place in
+    /// [`Settings::translation_prefixes`](super::Settings::translation_prefixes).
+    pub prefix: u8,
+}
