@@ -205,7 +205,11 @@ fn a_subscriber_that_sprays_packets_disturbs_nobody_and_heals_afterwards() {
     let attacks: [Attack; 3] = [
         ("SYNs to everybody", Noise::scan, &["session_quota", "rate_quota"]),
         ("SYNs of everybody", Noise::spoof, &["session_quota", "rate_quota", "port_quota"]),
-        ("fragments", Noise::fragment, &["fragment_memory", "fragment_timeout"]),
+        (
+            "fragments",
+            Noise::fragment,
+            &["fragment_source_share", "fragment_buffer_full", "fragment_timeout"],
+        ),
     ];
     for (what, make, reasons) in attacks {
         let before = drops(&router, reasons);
