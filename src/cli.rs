@@ -183,7 +183,7 @@ mod tests {
         let settings = settings(&[]);
         assert_eq!(settings.pools, Pools::Automatic);
         assert_eq!(settings.allow_from, AllowFrom::Automatic);
-        assert_eq!(settings.translation_prefix(), Prefix::WELL_KNOWN);
+        assert_eq!(settings.translation_prefixes, [Prefix::WELL_KNOWN]);
         assert_eq!(settings.interface, "nat64");
     }
 
@@ -217,6 +217,33 @@ mod tests {
         assert_eq!(settings.prometheus, Prometheus::At("127.0.0.1:8080".parse().unwrap()));
         assert_eq!(settings.interface, "nat0");
         assert_eq!(settings.log.level, crate::logging::LogLevel::Debug);
+    }
+
+    #[test]
+    fn how_pools_are_shared_can_be_said_of_those_that_flags_give() {
+        let sharing = |arguments: &[&str]| {
+            let Pools::Explicit(pools) = settings(arguments).pools else { panic!("{arguments:?}") };
+            pools.into_iter().map(|pool| pool.sharing).collect::<Vec<_>>()
+        };
+        let two = ["--pool-prefix", "192.0.2.0/28", "--pool-prefix", "192.0.2.16/28"];
+        assert_eq!(sharing(&two), [Sharing::Ports; 2]);
+        assert_eq!(sharing(&[&two[..], &["--sharing", "exclusive"]].concat()), [Sharing::Exclusive; 2]);
+        assert_eq!(sharing(&[&two[..], &["--sharing", "ports"]].concat()), [Sharing::Ports; 2]);
+        for wrong in [&["--sharing", "exclusive"][..], &[&two[..], &["--sharing", "all"]].concat()] {
+            let error = Cli::try_parse_from([&["protomask"], wrong].concat()).unwrap_err().to_string();
+            assert!(error.contains("--pool-prefix") || error.contains("--sharing"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_translation_prefix_may_be_given_more_than_once() {
+        let settings =
+            settings(&["--translation-prefix", "64:ff9b::/96", "--translation-prefix", "2001:db8:64::/96"]);
+        assert_eq!(settings.translation_prefixes, [Prefix::WELL_KNOWN, "2001:db8:64::/96".parse().unwrap()]);
+        let twice =
+            ["protomask", "--translation-prefix", "64:ff9b::/96", "--translation-prefix", "64:ff9b::/96"];
+        let error = Cli::try_parse_from(twice).unwrap().flags.settings().unwrap_err().to_string();
+        assert!(error.starts_with("--translation-prefix: ") && error.contains("overlaps"), "{error}");
     }
 
     #[test]

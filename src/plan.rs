@@ -3,15 +3,19 @@
 //! Pure: all questions are asked of a [`Snapshot`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
+use fast_nat::EamTable;
+use fast_nat::nat64::{self, NatConfig, Quota, Timers};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rfc6052::NonGlobal;
 use rtnl::{Desired, DesiredLink, Snapshot};
 
 use crate::config::{
-    AllowFrom, DEFAULT_MAX_LEASES_PER_SUBNET, PoolSettings, Pools, Settings, built_in_denied,
+    AllowFrom, DEFAULT_MAX_LEASES_PER_SUBNET, Filtering, PoolSettings, Pools, Settings, Sharing,
+    built_in_denied,
 };
-use crate::datapath::{RouterPool, Rules};
+use crate::datapath::{Eams, PoolRule, RouterPool, Rules};
 use crate::kernel::LINK_ALIAS;
 use crate::kernel::masquerade::Masquerade;
 use crate::kernel::preflight::{NoDefaultPool, choose_default_pool, default_allow_from};
@@ -26,7 +30,8 @@ pub struct Plan {
     pub pools: Vec<PoolSettings>,
     /// Whether the pools were chosen by the router itself.
     pub automatic: bool,
-    /// The router's own IPv4 address: the source of its ICMPv4 errors, never leased.
+    /// The router's own IPv4 address: the source of its ICMPv4 errors. It is never leased for itself, but may be one that is shared
+    /// by ports.
     pub router_address: Ipv4Addr,
 }
 
@@ -42,9 +47,10 @@ impl Plan {
         };
         let is_static =
             |address: &Ipv4Addr| settings.static_pairs.iter().any(|pair| pair.address == *address);
+        // A shared address is the router's too, so a pool of a single one is enough.
         let spare = pools
             .iter()
-            .find(|pool| pool.net.prefix_len() < 31)
+            .find(|pool| pool.sharing == Sharing::Ports || pool.net.prefix_len() < 31)
             .and_then(|pool| pool.net.hosts().find(|address| !is_static(address)));
         let router_address = settings.icmp_source_v4.or(spare).unwrap_or(DUMMY_V4);
         Ok(Self { pools, automatic, router_address })
@@ -55,11 +61,76 @@ impl Plan {
         self.pools.iter().map(|pool| pool.net).collect()
     }
 
-    /// Every network that must be this router's alone: the pools, and static addresses outside them.
+    /// Every network that must be this router's alone: the pools, and static and mapped addresses outside them.
     pub fn claimed(&self, settings: &Settings) -> Vec<Ipv4Net> {
-        let outside = settings.static_pairs.iter().map(|pair| pair.address);
-        let outside = outside.filter(|address| !self.pools.iter().any(|pool| pool.net.contains(address)));
-        self.nets().into_iter().chain(outside.map(Ipv4Net::from)).collect()
+        let pairs = settings.static_pairs.iter().map(|pair| Ipv4Net::from(pair.address));
+        let outside = pairs.chain(settings.eams.iter().map(|eam| eam.ipv4()));
+        let mut claimed = self.nets();
+        for net in outside {
+            if !claimed.iter().any(|claimed| claimed.contains(&net)) {
+                claimed.push(net);
+            }
+        }
+        claimed
+    }
+
+    /// Addresses of the pools that an explicit mapping has: they are nobody else's.
+    pub fn mapped_addresses(&self, settings: &Settings) -> Vec<Ipv4Addr> {
+        let within = |(pool, eam): (Ipv4Net, Ipv4Net)| {
+            let first = pool.network().max(eam.network()).to_bits();
+            let last = pool.broadcast().min(eam.broadcast()).to_bits();
+            (first..=last).map(Ipv4Addr::from_bits)
+        };
+        let pairs = self.pools.iter().flat_map(|pool| settings.eams.iter().map(|eam| (pool.net, eam.ipv4())));
+        pairs.flat_map(within).collect()
+    }
+
+    /// What the NAT64 engine is told. Without anything to share it is as small as it can be.
+    pub fn nat(&self, settings: &Settings) -> NatConfig {
+        let shared = || self.pools.iter().filter(|pool| pool.sharing == Sharing::Ports);
+        let size = settings.sessions.block_size;
+        let blocks: u64 = shared()
+            .map(|pool| {
+                (1_u64 << (32 - pool.net.prefix_len()))
+                    * (u64::from(pool.ports.count()) / u64::from(size) + 2)
+            })
+            .sum();
+        let sessions = &settings.sessions;
+        let is_used = shared().next().is_some();
+        let (max_sessions, max_hosts) = if is_used { (sessions.max, sessions.max_hosts) } else { (1, 1) };
+        let timers = &settings.timers;
+        let quota = &settings.quota;
+        NatConfig {
+            max_sessions,
+            max_bindings: max_sessions.max(settings.forwards.len() as u32),
+            max_hosts: max_hosts.max(settings.forwards.len() as u32),
+            max_blocks: blocks.clamp(1, u64::from(max_hosts.saturating_mul(4).min(nat64::MOST_ENTRIES)))
+                as u32,
+            max_stored_syns: sessions.max_stored_syns,
+            filtering: match sessions.filtering {
+                Filtering::EndpointIndependent => nat64::Filtering::EndpointIndependent,
+                Filtering::AddressDependent => nat64::Filtering::AddressDependent,
+            },
+            timers: Timers {
+                tcp_established: timers.tcp_established,
+                tcp_transitory: timers.tcp_transitory,
+                tcp_incoming_syn: timers.tcp_incoming_syn,
+                udp: timers.udp,
+                icmp: timers.icmp,
+                port_rest: timers.port_rest,
+                tcp_port_rest: timers.tcp_port_rest,
+                block_idle: timers.block_idle,
+            },
+            quota: Quota {
+                sessions: quota.most_sessions(),
+                new_sessions_per_second: quota.new_sessions_per_second,
+                burst: quota.new_sessions_burst,
+            },
+            subscriber_prefix_len: quota.subscriber_prefix_len,
+            lease_prefix_len: settings.lease_prefix_len(),
+            low_ports: shared().any(|pool| pool.ports.first() < 1024),
+            ..NatConfig::default()
+        }
     }
 
     /// Leases that the hosts of one /64 may hold. A pool that the router chose for itself is for whoever is connected,
@@ -69,15 +140,17 @@ impl Plan {
         settings.max_leases_per_subnet.unwrap_or(default)
     }
 
-    /// The most leases that can exist: every address of every pool, and every static pair.
+    /// The most leases that can exist: every address of every pool that is not shared, and every static pair.
     pub fn capacity(&self, settings: &Settings) -> usize {
-        let addresses: usize = self.pools.iter().map(|pool| 1_usize << (32 - pool.net.prefix_len())).sum();
+        let exclusive = self.pools.iter().filter(|pool| pool.sharing == Sharing::Exclusive);
+        let addresses: usize = exclusive.map(|pool| 1_usize << (32 - pool.net.prefix_len())).sum();
         addresses + settings.static_pairs.len()
     }
 
     /// Link and routes as they are to be. No address on the device: the kernel needs none to forward.
     pub fn desired(&self, settings: &Settings) -> Desired {
-        let mut routes: Vec<IpNet> = vec![IpNet::V6(settings.translation_prefix().into())];
+        let mut routes: Vec<IpNet> =
+            settings.translation_prefixes.iter().map(|prefix| IpNet::V6((*prefix).into())).collect();
         routes.extend(self.claimed(settings).into_iter().map(IpNet::V4));
         Desired {
             link: DesiredLink {
@@ -118,8 +191,22 @@ impl Plan {
             IpAddr::V6(address) if is_reachable(*address) => Some(*address),
             _ => None,
         });
+        let exclusive = self.pools.iter().any(|pool| pool.sharing == Sharing::Exclusive);
         Rules {
-            prefix: settings.translation_prefix(),
+            prefixes: settings.translation_prefixes.clone(),
+            pools: self
+                .pools
+                .iter()
+                .map(|pool| PoolRule {
+                    net: pool.net,
+                    sharing: pool.sharing,
+                    hosts: (!pool.hosts.is_empty()).then(|| pool.hosts.iter().copied().collect()),
+                })
+                .collect(),
+            has_leases: exclusive || !settings.static_pairs.is_empty(),
+            // Settings let no table pass that cannot be made.
+            eam: Eams(Arc::new(EamTable::new(settings.eams.clone()).unwrap_or_default())),
+            answer_filtered: settings.sessions.answer_filtered,
             non_global: if settings.allow_non_global { NonGlobal::Allow } else { NonGlobal::Refuse },
             allow_from: self.allowed(settings, snapshot).map(|nets| nets.into_iter().collect()),
             deny_to: denied.collect(),

@@ -3,13 +3,11 @@
 //! It is made before the actors, behind one `Arc`. An actor that is restarted reconciles from here (or from the
 //! kernel); none of them holds a truth of its own.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use crossbeam_queue::ArrayQueue;
-use fast_nat::LeaseTable;
 use ipnet::Ipv4Net;
 use parking_lot::Mutex;
 use slog::Logger;
@@ -21,7 +19,7 @@ use crate::actors::routes::RoutesActor;
 use crate::actors::sessions::SessionsActor;
 use crate::actors::tun::{TunActor, WorkQueue};
 use crate::config::Settings;
-use crate::datapath::{Counters, Refusal, Rules};
+use crate::datapath::{Ask, Counters, Refusal, Rules, Tables};
 use crate::kernel::sysctl::Forwarding;
 use crate::plan::Plan;
 use crate::supervision::{Board, Slot};
@@ -33,10 +31,10 @@ const INBOX: usize = 1024;
 /// An answer of `pool` to a worker that holds packets of a host.
 #[derive(Debug, Clone, Copy)]
 pub struct LeaseAnswer {
-    /// The host that was asked for.
-    pub host: Ipv6Addr,
-    /// Granted (the lease is in the table), or why not.
-    pub result: Result<Ipv4Addr, Refusal>,
+    /// What was asked for.
+    pub ask: Ask,
+    /// Granted (it is in the tables), or why not.
+    pub result: Result<(), Refusal>,
 }
 
 /// What one worker shares with the rest. It outlives the worker.
@@ -77,21 +75,24 @@ impl Desk {
 pub struct PoolGauges {
     /// The pool.
     pub net: Ipv4Net,
-    /// Addresses under lease.
+    /// What its units are: addresses, or port blocks.
+    pub unit: &'static str,
+    /// Units under lease.
     pub used: AtomicU64,
-    /// Addresses that could be leased now.
+    /// Units that could be leased now.
     pub free: AtomicU64,
-    /// Addresses that rest before they are leased again (RFC 6888 REQ-8).
+    /// Addresses that rest before they are leased again (RFC 6888 REQ-8). Port blocks have rested before they come back.
     pub resting: AtomicU64,
-    /// The most addresses that were under lease at a time since start.
+    /// The most units that were under lease at a time since start.
     pub high_water: AtomicU64,
 }
 
 impl PoolGauges {
     /// All zero.
-    pub fn new(net: Ipv4Net) -> Self {
+    pub fn new(net: Ipv4Net, unit: &'static str) -> Self {
         Self {
             net,
+            unit,
             used: AtomicU64::new(0),
             free: AtomicU64::new(0),
             resting: AtomicU64::new(0),
@@ -105,6 +106,8 @@ impl PoolGauges {
 pub struct LeaseCounters {
     /// Granted.
     pub granted: AtomicU64,
+    /// Port blocks that came back.
+    pub returned: AtomicU64,
     /// Requests refused.
     pub refused: AtomicU64,
     /// Ended by expiry.
@@ -156,15 +159,15 @@ pub struct Shared {
     pub plan: Plan,
     /// The current generation of the packet path's rules.
     pub rules: ArcSwap<Rules>,
-    /// Who holds which address.
-    pub leases: LeaseTable,
+    /// Who holds which address and port, and what goes on.
+    pub tables: Tables,
     /// The device's interface index.
     pub device_index: u32,
     /// One queue of the device per worker.
     pub queues: Vec<Arc<dyn WorkQueue>>,
     /// One desk per worker.
     pub desks: Vec<Desk>,
-    /// One entry per pool.
+    /// One entry per pool, in their order in the plan.
     pub pool_gauges: Vec<PoolGauges>,
     /// Leases so far.
     pub lease_counters: LeaseCounters,

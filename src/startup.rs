@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 use arc_swap::ArcSwap;
 use easy_tun::{Device, DeviceBuilder};
 use fast_nat::LeaseTable;
-use ipnet::Ipv6Net;
+use fast_nat::nat64::{InvalidConfig, Nat64};
 use parking_lot::Mutex;
 use rtnl::Snapshot;
 use slog::{Logger, debug, info, warn};
@@ -19,9 +19,11 @@ use slog::{Logger, debug, info, warn};
 use crate::actors::metrics::MetricsBlueprint;
 use crate::actors::pool::PoolBlueprint;
 use crate::actors::routes::{RoutesBlueprint, describe_allowed};
-use crate::actors::sessions::{SessionsBlueprint, place_static_pairs};
+use crate::actors::sessions::{SessionsBlueprint, place_forwards, place_static_pairs};
 use crate::actors::tun::{TunBlueprint, WorkQueue};
-use crate::config::{DEFAULT_PROMETHEUS, OnExit, Prometheus, Settings};
+use crate::config::{DEFAULT_PROMETHEUS, OnExit, Prometheus, Settings, Sharing};
+use crate::datapath::Tables;
+use crate::datapath::fragments::{self, FragmentBuffer};
 use crate::error::chain;
 use crate::exit::Exit;
 use crate::kernel::preflight::{self, Intent, NoDefaultPool, Problem};
@@ -49,9 +51,12 @@ pub enum StartError {
     /// Forwarding cannot be turned on.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
-    /// A static pair cannot be placed.
+    /// A static pair or a port forward cannot be placed.
     #[error("{0}")]
     StaticPair(String),
+    /// The session tables cannot be made as large as they were to be.
+    #[error("the session tables cannot be made: {0}")]
+    Nat(#[from] InvalidConfig),
     /// The address for metrics cannot be had.
     #[error("cannot listen at {address} ({source}); choose another address with --prometheus, or off")]
     Listen {
@@ -88,6 +93,7 @@ impl StartError {
             | Self::Netlink(_)
             | Self::Sysctl(_)
             | Self::StaticPair(_)
+            | Self::Nat(_)
             | Self::Listen { .. } => Exit::Failed,
         }
     }
@@ -111,7 +117,7 @@ pub async fn set_up(
     let handle = rtnl::Handle::open()?;
     let snapshot = handle.snapshot().await?;
     let plan = Plan::settle(&settings, &snapshot)?;
-    let (pools, prefixes) = (plan.claimed(&settings), [Ipv6Net::from(settings.translation_prefix())]);
+    let (pools, prefixes) = (plan.claimed(&settings), settings.prefix_nets());
     let intent = Intent { interface: &settings.interface, pools: &pools, prefixes: &prefixes };
     let problems = preflight::check(&intent, &snapshot);
     if !problems.is_empty() {
@@ -124,9 +130,18 @@ pub async fn set_up(
         .build()?;
     let sysctls = Sysctls::default();
     let made = Made { device: &device, sysctls: &sysctls, handle: &handle, settings: &settings, log };
-    let leases = LeaseTable::new(plan.capacity(&settings), settings.address_rest);
+    let tables = Tables {
+        leases: LeaseTable::new(plan.capacity(&settings), settings.address_rest),
+        nat: Nat64::new(plan.nat(&settings))?,
+        fragments: Mutex::new(FragmentBuffer::new(fragments::Limits {
+            memory: settings.fragments.memory,
+            timeout: settings.timers.fragment,
+            ..fragments::Limits::DEFAULT
+        })),
+    };
     let prepared = async {
-        place_static_pairs(&leases, &settings.static_pairs).map_err(StartError::StaticPair)?;
+        place_static_pairs(&tables.leases, &settings.static_pairs).map_err(StartError::StaticPair)?;
+        place_forwards(&tables.nat, &settings.forwards).map_err(StartError::StaticPair)?;
         // Behind the device: a second router of the same name is told about the name, not about the port.
         let metrics_listener = listen(settings.prometheus, log)?;
         made.prepare(&plan, &snapshot).await?;
@@ -149,11 +164,11 @@ pub async fn set_up(
     let shared = Shared {
         log: log.clone(),
         rules: ArcSwap::from_pointee(rules),
-        leases,
+        tables,
         device_index: device.index(),
         queues: queues.collect(),
         desks: (0..settings.num_queues).map(|_| Desk::default()).collect(),
-        pool_gauges: plan.nets().into_iter().map(PoolGauges::new).collect(),
+        pool_gauges: plan.pools.iter().map(|pool| PoolGauges::new(pool.net, unit_of(pool.sharing))).collect(),
         lease_counters: crate::shared::LeaseCounters::default(),
         kernel: Mutex::default(),
         kernel_repairs: AtomicU64::new(0),
@@ -288,6 +303,14 @@ impl Made<'_> {
     }
 }
 
+/// What a pool leases.
+fn unit_of(sharing: Sharing) -> &'static str {
+    match sharing {
+        Sharing::Ports => "blocks",
+        Sharing::Exclusive => "addresses",
+    }
+}
+
 /// Opens the address for metrics. That the default one is taken (a second router on this host) is no reason not to start.
 fn listen(wanted: Prometheus, log: &Logger) -> Result<Option<TcpListener>, StartError> {
     match wanted {
@@ -315,18 +338,22 @@ fn describe(
     log: &Logger,
 ) {
     for pool in &plan.pools {
-        info!(log, "pool"; "prefix" => %pool.net, "masquerade" => pool.masquerade, "automatic" => plan.automatic);
+        info!(log, "pool"; "prefix" => %pool.net, "sharing" => pool.sharing.as_str(), "masquerade" => pool.masquerade, "automatic" => plan.automatic);
     }
     let denied = crate::config::built_in_denied().into_iter().chain(settings.deny_to.iter().copied());
     let denied = denied.map(|net| net.to_string()).collect::<Vec<_>>().join(", ");
     let allowed = plan.allowed(settings, snapshot);
     info!(log, "access"; "allowed_from" => describe_allowed(allowed.as_deref()),
         "denied_to" => format!("{denied}, this host's own addresses"));
+    for sentence in &settings.below_rfc {
+        warn!(log, "a timer is shorter than its RFC says"; "timer" => sentence);
+    }
+    let prefixes: Vec<_> = settings.translation_prefixes.iter().map(ToString::to_string).collect();
     let metrics = metrics.and_then(|listener| listener.local_addr().ok());
     info!(log, "set up";
         "version" => env!("CARGO_PKG_VERSION"),
         "interface" => &settings.interface,
-        "translation_prefix" => %settings.translation_prefix(),
+        "translation_prefix" => prefixes.join(", "),
         "icmp_source_v4" => %plan.router_address,
         "queues" => settings.num_queues,
         "mtu" => settings.mtu,

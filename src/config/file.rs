@@ -1,21 +1,18 @@
 //! Reads the configuration file, and reports all that is wrong with it, not just the first thing.
 
+mod keys;
+
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use ipnet::{Ipv4Net, Ipv6Net};
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::partial::{
-    PartialDeterministic, PartialEam, PartialForward, PartialPool, PartialQuota, PartialRecords,
-    PartialSessions, PartialTimers,
-};
-use super::text::{DurationText, NetOrAddress, Text};
-use super::{Partial, Place, Placed, PortRange, Problem, Problems, StaticPair};
+use super::text::{DurationText, Text};
+use super::{Partial, Place, Placed, Problem, Problems};
 
 /// A file longer than this is not a configuration.
 const LONGEST_FILE: u64 = 4 << 20;
@@ -75,180 +72,6 @@ impl<'t> Section<'t> {
 }
 
 impl<'t> Reader<'t> {
-    fn all(&mut self, table: DeTable<'t>) -> Partial {
-        let mut top = Section { name: "", table, known: Vec::new() };
-        let mut partial = Partial {
-            interface: self.value(&mut top, "interface"),
-            translation_prefixes: self.one_or_more(&mut top, "translation_prefix"),
-            reservation_timeout: self.duration(&mut top, "reservation_timeout"),
-            address_rest: self.duration(&mut top, "address_rest"),
-            max_leases_per_subnet: self.value(&mut top, "max_leases_per_subnet"),
-            num_queues: self.value(&mut top, "num_queues"),
-            mtu: self.value(&mut top, "mtu"),
-            allow_from: self.list::<Ipv6Net>(&mut top, "allow_from"),
-            deny_to: self.list::<Ipv4Net>(&mut top, "deny_to"),
-            allow_non_global: self.value(&mut top, "allow_non_global"),
-            icmp_source_v4: self.text_value(&mut top, "icmp_source_v4"),
-            icmp_source_v6: self.text_value(&mut top, "icmp_source_v6"),
-            icmp_errors_per_second: self.value(&mut top, "icmp_errors_per_second"),
-            icmp_router_pool: self.text_value(&mut top, "icmp_router_pool"),
-            enable_forwarding: self.value(&mut top, "enable_forwarding"),
-            on_exit: self.value(&mut top, "on_exit"),
-            prometheus: self.text_value(&mut top, "prometheus"),
-            ..Partial::default()
-        };
-        if let Some(mut log) = self.section(&mut top, "log") {
-            partial.log_format = self.value(&mut log, "format");
-            partial.log_level = self.value(&mut log, "level");
-            self.unknown(&log);
-        }
-        if let Some(mut translation) = self.section(&mut top, "translation") {
-            partial.lowest_ipv6_mtu = self.value(&mut translation, "lowest_ipv6_mtu");
-            partial.traffic_class = self.text_value(&mut translation, "traffic_class");
-            partial.udp_zero_checksum = self.text_value(&mut translation, "udp_zero_checksum");
-            self.unknown(&translation);
-        }
-        if let Some(mut hold) = self.section(&mut top, "hold") {
-            partial.hold_packets_per_host = self.value(&mut hold, "packets_per_host");
-            partial.hold_hosts = self.value(&mut hold, "hosts");
-            partial.hold_timeout = self.duration(&mut hold, "timeout");
-            self.unknown(&hold);
-        }
-        let pools = self.pools(&mut top);
-        partial.pools = (!pools.is_empty()).then_some(pools);
-        self.hosts(&mut top, &mut partial);
-        self.nat(&mut top, &mut partial);
-        self.unknown(&top);
-        partial
-    }
-
-    fn pools(&mut self, top: &mut Section<'t>) -> Vec<PartialPool> {
-        let mut pools = Vec::new();
-        for (span, mut section) in self.sections(top, "pool") {
-            let net: Option<Placed<Ipv4Net>> = self.text_value(&mut section, "prefix");
-            let net = self.required(net, &section, "prefix", span);
-            let masquerade = self.value(&mut section, "masquerade").is_some_and(|placed| placed.value);
-            let sharing = self.value(&mut section, "sharing");
-            let ports = self.value::<PortRange>(&mut section, "ports");
-            let reserved_ports = self.placed_list(&mut section, "reserved_ports", Self::read::<PortRange>);
-            let hosts = self.placed_list(&mut section, "hosts", Self::read_text::<Ipv6Net>);
-            if let Some(net) = net {
-                let reserved_ports = reserved_ports.map(|Placed { value, place }| Placed {
-                    value: value.into_iter().map(|placed| placed.value).collect(),
-                    place,
-                });
-                pools.push(PartialPool { net, masquerade, sharing, ports, reserved_ports, hosts });
-            }
-            self.unknown(&section);
-        }
-        pools
-    }
-
-    /// What single hosts have: pairs, mappings, forwards.
-    fn hosts(&mut self, top: &mut Section<'t>, partial: &mut Partial) {
-        for (span, mut section) in self.sections(top, "static") {
-            let address = self.text_value(&mut section, "address");
-            let host = self.text_value(&mut section, "host");
-            let address = self.required(address, &section, "address", span.clone());
-            let host = self.required(host, &section, "host", span);
-            if let (Some(address), Some(host)) = (address, host) {
-                let value = StaticPair { address: address.value, host: host.value };
-                partial.static_pairs.push(Placed { value, place: address.place });
-            }
-            self.unknown(&section);
-        }
-        for (span, mut section) in self.sections(top, "eam") {
-            let ipv4 = self.text_value(&mut section, "ipv4");
-            let ipv6 = self.text_value(&mut section, "ipv6");
-            let ipv4 = self.required(ipv4, &section, "ipv4", span.clone());
-            let ipv6 = self.required(ipv6, &section, "ipv6", span);
-            if let (Some(ipv4), Some(ipv6)) = (ipv4, ipv6) {
-                let (ipv4, ipv6) = (ipv4.map(|NetOrAddress(net)| net), ipv6.map(|NetOrAddress(net)| net));
-                partial.eams.push(PartialEam { ipv4, ipv6 });
-            }
-            self.unknown(&section);
-        }
-        for (span, mut section) in self.sections(top, "forward") {
-            let protocol = self.value(&mut section, "protocol");
-            let address = self.text_value(&mut section, "address");
-            let port = self.value(&mut section, "port");
-            let host = self.text_value(&mut section, "host");
-            let host_port = self.value(&mut section, "host_port");
-            let prefix = self.text_value(&mut section, "prefix");
-            let protocol = self.required(protocol, &section, "protocol", span.clone());
-            let address = self.required(address, &section, "address", span.clone());
-            let port = self.required(port, &section, "port", span.clone());
-            let host = self.required(host, &section, "host", span);
-            if let (Some(protocol), Some(address), Some(port), Some(host)) = (protocol, address, port, host) {
-                partial.forwards.push(PartialForward { protocol, address, port, host, host_port, prefix });
-            }
-            self.unknown(&section);
-        }
-    }
-
-    /// Stateful translation.
-    fn nat(&mut self, top: &mut Section<'t>, partial: &mut Partial) {
-        if let Some(mut sessions) = self.section(top, "sessions") {
-            partial.sessions = PartialSessions {
-                max: self.value(&mut sessions, "max"),
-                max_hosts: self.value(&mut sessions, "max_hosts"),
-                max_stored_syns: self.value(&mut sessions, "max_stored_syns"),
-                filtering: self.value(&mut sessions, "filtering"),
-                answer_filtered: self.value(&mut sessions, "answer_filtered"),
-                block_size: self.value(&mut sessions, "block_size"),
-                block_for: self.value(&mut sessions, "block_for"),
-            };
-            self.unknown(&sessions);
-        }
-        if let Some(mut quota) = self.section(top, "quota") {
-            partial.quota = PartialQuota {
-                subscriber_prefix_len: self.value(&mut quota, "subscriber_prefix_len"),
-                ports: self.value(&mut quota, "ports"),
-                sessions: self.value(&mut quota, "sessions"),
-                new_sessions_per_second: self.value(&mut quota, "new_sessions_per_second"),
-                new_sessions_burst: self.value(&mut quota, "new_sessions_burst"),
-            };
-            self.unknown(&quota);
-        }
-        if let Some(mut timers) = self.section(top, "timers") {
-            partial.timers = PartialTimers {
-                tcp_established: self.duration(&mut timers, "tcp_established"),
-                tcp_transitory: self.duration(&mut timers, "tcp_transitory"),
-                tcp_incoming_syn: self.duration(&mut timers, "tcp_incoming_syn"),
-                udp: self.duration(&mut timers, "udp"),
-                icmp: self.duration(&mut timers, "icmp"),
-                port_rest: self.duration(&mut timers, "port_rest"),
-                tcp_port_rest: self.duration(&mut timers, "tcp_port_rest"),
-                fragment: self.duration(&mut timers, "fragment"),
-                block_idle: self.duration(&mut timers, "block_idle"),
-                below_rfc: self.value(&mut timers, "below_rfc"),
-            };
-            self.unknown(&timers);
-        }
-        if let Some(mut fragments) = self.section(top, "fragments") {
-            partial.fragments_memory = self.value(&mut fragments, "memory");
-            self.unknown(&fragments);
-        }
-        if let Some((place, mut records)) = self.placed_section(top, "records") {
-            partial.records = PartialRecords {
-                section: Some(Placed { value: (), place }),
-                file: self.value(&mut records, "file"),
-                syslog: self.text_value(&mut records, "syslog"),
-                when_full: self.value(&mut records, "when_full"),
-                sessions: self.value(&mut records, "sessions"),
-            };
-            self.unknown(&records);
-        }
-        if let Some((place, mut deterministic)) = self.placed_section(top, "deterministic") {
-            partial.deterministic = PartialDeterministic {
-                section: Some(Placed { value: (), place }),
-                hosts: self.placed_list(&mut deterministic, "hosts", Self::read_text::<Ipv6Net>),
-                ports_per_subscriber: self.value(&mut deterministic, "ports_per_subscriber"),
-            };
-            self.unknown(&deterministic);
-        }
-    }
-
     fn place(&self, span: &Range<usize>) -> Place {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
@@ -324,8 +147,10 @@ impl<'t> Reader<'t> {
             self.problem(span, format!("{key}: a list is expected, like {key} = [\"...\", \"...\"]"));
             return None;
         };
-        let value = items.into_iter().filter_map(|item| read(self, key, item)).collect();
-        Some(Placed { value, place: self.place(&span) })
+        let is_empty = items.is_empty();
+        let value: Vec<_> = items.into_iter().filter_map(|item| read(self, key, item)).collect();
+        // Where nothing could be read, that has been said; it is not an empty list.
+        (is_empty || !value.is_empty()).then(|| Placed { value, place: self.place(&span) })
     }
 
     /// One text, or a list that is not empty.

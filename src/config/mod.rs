@@ -148,6 +148,11 @@ impl Settings {
         self.translation_prefixes.first().copied().unwrap_or(Prefix::WELL_KNOWN)
     }
 
+    /// The translation prefixes as networks.
+    pub fn prefix_nets(&self) -> Vec<Ipv6Net> {
+        self.translation_prefixes.iter().map(|prefix| Ipv6Net::from(*prefix)).collect()
+    }
+
     /// The length of the prefix that leases blocks of ports: 128 where each host does so for itself.
     pub fn lease_prefix_len(&self) -> u8 {
         match self.sessions.block_for {

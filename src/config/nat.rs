@@ -1,6 +1,6 @@
 //! Settings of stateful translation: sessions, quotas, timers, records, port forwards.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +18,16 @@ pub enum Sharing {
     Exclusive,
 }
 
+impl Sharing {
+    /// The word in settings and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ports => "ports",
+            Self::Exclusive => "exclusive",
+        }
+    }
+}
+
 /// Tables, and what they let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionSettings {
@@ -26,7 +36,7 @@ pub struct SessionSettings {
     /// The most hosts that hold ports: 16 to 16,000,000.
     pub max_hosts: u32,
     /// The most TCP SYNs from IPv4 that wait for the host to open the same connection (RFC 6146 §3.5.2): 0 (none wait) to
-    /// 1,000,000.
+    /// 65,536.
     pub max_stored_syns: u32,
     /// Which packets from IPv4 reach a host through a port that it uses.
     pub filtering: Filtering,
@@ -79,7 +89,7 @@ pub enum BlockFor {
 pub struct QuotaSettings {
     /// Hosts that share a prefix of this length are one subscriber: 32 to 128.
     pub subscriber_prefix_len: u8,
-    /// Ports of each protocol. Not given: [`DEFAULT_QUOTA_PORTS`] of given pools, all of a pool that the router chose itself.
+    /// Ports in the blocks of its hosts; 0: unlimited. Not given: [`DEFAULT_QUOTA_PORTS`] of given pools, all of a pool that the router chose itself.
     pub ports: Option<u32>,
     /// Sessions; 0: unlimited.
     pub sessions: u32,
@@ -93,11 +103,20 @@ pub struct QuotaSettings {
 pub const DEFAULT_QUOTA_PORTS: u32 = 16_384;
 
 impl QuotaSettings {
-    /// The most ports that a subscriber may hold; `None`: any number. `automatic`: of a pool that the router chose itself.
-    pub fn most_ports(&self, automatic: bool) -> Option<u32> {
-        let ports = self.ports.unwrap_or(if automatic { 0 } else { DEFAULT_QUOTA_PORTS });
-        (ports > 0).then_some(ports)
+    /// The most ports that a subscriber may hold; `u32::MAX`: any number. `automatic`: of a pool that the router chose itself.
+    pub fn most_ports(&self, automatic: bool) -> u32 {
+        let default = if automatic { 0 } else { DEFAULT_QUOTA_PORTS };
+        unlimited_if_zero(self.ports.unwrap_or(default))
     }
+
+    /// The most sessions that a subscriber may hold; `u32::MAX`: any number.
+    pub fn most_sessions(&self) -> u32 {
+        unlimited_if_zero(self.sessions)
+    }
+}
+
+fn unlimited_if_zero(most: u32) -> u32 {
+    if most == 0 { u32::MAX } else { most }
 }
 
 impl Default for QuotaSettings {
@@ -142,7 +161,7 @@ impl Default for TimerSettings {
             tcp_transitory: Duration::from_mins(4),
             tcp_incoming_syn: Duration::from_secs(6),
             udp: Duration::from_mins(5),
-            icmp: Duration::from_secs(60),
+            icmp: Duration::from_mins(1),
             port_rest: Duration::from_mins(2),
             tcp_port_rest: Duration::from_mins(2),
             fragment: Duration::from_secs(2),
@@ -189,10 +208,10 @@ pub enum RecordSink {
 pub enum SyslogTarget {
     /// A unix datagram socket; the path is absolute.
     Unix(PathBuf),
-    /// UDP (RFC 5426).
-    Udp(SocketAddr),
-    /// TCP (RFC 6587).
-    Tcp(SocketAddr),
+    /// UDP (RFC 5426), to `HOST:PORT`.
+    Udp(String),
+    /// TCP (RFC 6587), to `HOST:PORT`.
+    Tcp(String),
 }
 
 /// What happens when records cannot be written fast enough.

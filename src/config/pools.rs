@@ -45,6 +45,15 @@ impl PoolSettings {
         }
     }
 
+    /// The ports that no host gets, one by one and in ascending order, without those outside [`ports`](Self::ports).
+    pub fn reserved(&self) -> Vec<u16> {
+        let ranges = self.reserved_ports.iter().flat_map(|range| range.first()..=range.last());
+        let mut reserved: Vec<_> = ranges.filter(|port| self.ports.contains(*port)).collect();
+        reserved.sort_unstable();
+        reserved.dedup();
+        reserved
+    }
+
     /// Whether the pool is there for this host.
     pub fn names(&self, host: Ipv6Addr) -> bool {
         self.hosts.is_empty() || self.hosts.iter().any(|net| net.contains(&host))

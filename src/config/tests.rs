@@ -4,9 +4,27 @@ use interproto::{TrafficClass, ZeroChecksum};
 
 use super::*;
 
+mod hosts;
+mod limits;
+mod pools;
+
+/// Each text has one problem, at this place and with these words.
+fn refused(cases: &[(&str, &str, &str)]) {
+    for (text, place, words) in cases {
+        let problems = parse(text).expect_err(text);
+        assert_eq!(problems.len(), 1, "{text}\n{problems:#?}");
+        let found = problems[0].starts_with(&format!("p.toml:{place}: ")) && problems[0].contains(words);
+        assert!(found, "{text}\n{place} {words} is not what is said: {}", problems[0]);
+    }
+}
+
 fn parse(text: &str) -> Result<Settings, Vec<String>> {
     let (partial, problems) = file::parse(Path::new("p.toml"), text);
-    partial.settle(problems).map_err(|problems| problems.to_string().lines().map(str::to_owned).collect())
+    // As the program does it: flags, of which there are none here, go before the file.
+    Partial::default()
+        .over(partial)
+        .settle(problems)
+        .map_err(|problems| problems.to_string().lines().map(str::to_owned).collect())
 }
 
 #[test]
@@ -198,7 +216,7 @@ fn every_key_is_read() {
         below_rfc: vec!["timers.icmp: 1s is less than the 1m of RFC 5508 REQ-2".into()],
         fragments: FragmentSettings { memory: 65_536 },
         records: Some(RecordSettings {
-            sink: RecordSink::Syslog(SyslogTarget::Tcp("[2001:db8::514]:601".parse().unwrap())),
+            sink: RecordSink::Syslog(SyslogTarget::Tcp("[2001:db8::514]:601".into())),
             when_full: WhenFull::GoOn,
             sessions: true,
         }),
@@ -328,4 +346,76 @@ fn addresses_that_no_router_can_have_or_lease_are_refused() {
         let problems = parse(text).unwrap_err();
         assert!(problems.len() == 1 && problems[0].contains(expected), "{text}: {problems:?}");
     }
+}
+
+fn repository(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+#[test]
+fn the_shipped_examples_are_right_even_with_every_line_in_force() {
+    let example = repository("deploy/protomask.toml");
+    parse(&example).unwrap();
+    parse(&repository("deploy/kubernetes/protomask.toml")).unwrap();
+    // `#key = value` is an example, `# A sentence.` is none.
+    parse(&example.replace("\n#", "\n").replace("\n ", "\n# ")).unwrap();
+}
+
+#[test]
+fn the_defaults_of_the_example_are_those_of_the_program() {
+    let example = repository("deploy/protomask.toml").replace("\n#", "\n").replace("\n ", "\n# ");
+    let settings = parse(&example).unwrap();
+    assert_eq!(settings.sessions, SessionSettings::default());
+    let ports = Some(DEFAULT_QUOTA_PORTS);
+    assert_eq!(settings.quota, QuotaSettings { ports, ..QuotaSettings::default() });
+    assert_eq!(settings.timers, TimerSettings::default());
+    assert_eq!(settings.fragments, FragmentSettings::default());
+    assert_eq!(settings.hold, HoldSettings::default());
+    assert_eq!(settings.translation, Params::DEFAULT);
+}
+
+#[test]
+fn the_reference_shows_configurations_that_are_right() {
+    let reference = repository("docs/configuration.md");
+    let blocks: Vec<_> =
+        reference.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(blocks.len() >= 5, "{blocks:?}");
+    for block in blocks {
+        parse(block).unwrap_or_else(|problems| panic!("{block}\n{problems:#?}"));
+    }
+}
+
+#[test]
+fn the_reference_knows_every_key() {
+    let reference = repository("docs/configuration.md");
+    let mut number = 0;
+    for section in [
+        "",
+        "[log]",
+        "[translation]",
+        "[hold]",
+        "[[pool]]",
+        "[[static]]",
+        "[[eam]]",
+        "[[forward]]",
+        "[sessions]",
+        "[quota]",
+        "[timers]",
+        "[fragments]",
+        "[records]",
+        "[deterministic]",
+    ] {
+        let problems = parse(&format!("{section}\nno_such_key = 1")).unwrap_err();
+        let known = problems.iter().find_map(|problem| problem.split_once("known here: ")).unwrap().1;
+        for key in known.split(", ") {
+            let is_told =
+                [format!("`{key}`"), format!("[{key}]"), format!("{section} {key}`"), format!("\n{key} = ")];
+            assert!(
+                is_told.iter().any(|told| reference.contains(told)),
+                "{section} {key} is not in the reference"
+            );
+            number += 1;
+        }
+    }
+    assert!(number > 80, "{number} keys");
 }

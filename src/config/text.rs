@@ -99,16 +99,24 @@ impl FromStr for SyslogTarget {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = "write unix:/dev/log, udp:ADDRESS:PORT or tcp:ADDRESS:PORT, like udp:192.0.2.1:514 or \
-                     tcp:[2001:db8::1]:601";
         let target = match text.split_once(':') {
-            Some(("unix", path)) if !path.is_empty() => Some(Self::Unix(path.into())),
-            Some(("udp", address)) => address.parse().ok().map(Self::Udp),
-            Some(("tcp", address)) => address.parse().ok().map(Self::Tcp),
+            Some(("unix", path)) if path.starts_with('/') => Some(Self::Unix(path.into())),
+            Some(("udp", host)) if is_host_and_port(host) => Some(Self::Udp(host.to_owned())),
+            Some(("tcp", host)) if is_host_and_port(host) => Some(Self::Tcp(host.to_owned())),
             _ => None,
         };
-        target.ok_or_else(|| wrong.to_owned())
+        target.ok_or_else(|| {
+            "write unix:/dev/log, udp:HOST:PORT or tcp:HOST:PORT, like udp:192.0.2.1:514 or tcp:[2001:db8::1]:601"
+                .to_owned()
+        })
     }
+}
+
+/// Whether this is a name or an address, with a port. An IPv6 address is in brackets.
+fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let is_bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+    !host.is_empty() && !is_bare_v6 && port.parse().is_ok_and(|port: u16| port != 0)
 }
 
 /// What becomes of the type of service: `copy`, `zero` or `dscp:46`.

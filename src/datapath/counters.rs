@@ -59,6 +59,16 @@ pub struct Counters {
     pub kernel_chatter: Counter,
     /// First packets of new hosts that were held.
     pub held: Counter,
+    /// Fragments that were parked.
+    pub fragments_parked: Counter,
+    /// Datagrams that were put together.
+    pub reassembled: Counter,
+    /// Echo requests to the router's own addresses that were replied to.
+    pub echo_replies: Counter,
+    /// Established connections whose host was asked whether they are still there (RFC 6146 §3.5.2.2).
+    pub probes: Counter,
+    /// Sessions that this worker began.
+    pub sessions_begun: Counter,
     /// Leases asked for in the pool.
     pub lease_requests: Counter,
     /// Reads from the device that failed.
@@ -80,6 +90,11 @@ impl Default for Counters {
             icmp_errors_limited: Counter::default(),
             kernel_chatter: Counter::default(),
             held: Counter::default(),
+            fragments_parked: Counter::default(),
+            reassembled: Counter::default(),
+            echo_replies: Counter::default(),
+            probes: Counter::default(),
+            sessions_begun: Counter::default(),
             lease_requests: Counter::default(),
             read_errors: Counter::default(),
             #[cfg(feature = "count-allocations")]
@@ -94,6 +109,11 @@ impl Counters {
     #[inline]
     pub fn dropped(&self, reason: DropReason) {
         self.drops[reason.index()].add(1);
+    }
+
+    /// Counts so many packets that were not forwarded.
+    pub fn dropped_many(&self, reason: DropReason, packets: u64) {
+        self.drops[reason.index()].add(packets);
     }
 
     /// Takes over how much this thread has allocated so far, in test builds. The worker's own thread alone calls this.

@@ -7,12 +7,11 @@
 //! 9.4 MB per worker at the default MTU of 9216. As many refused hosts are remembered, at 40 bytes each.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use fast_nat::Timestamp;
 
-use super::Refusal;
+use super::{Ask, Refusal};
 
 /// How many first packets wait, and how long.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +44,7 @@ impl Default for Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parked {
     /// It waits, and it is the first of its host: ask for a lease.
-    AskFor(Ipv6Addr),
+    AskFor(Ask),
     /// It waits behind others of its host.
     Waits,
     /// It does not wait.
@@ -56,7 +55,7 @@ pub enum Parked {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Due {
     /// Hosts to ask for again.
-    pub ask: Vec<Ipv6Addr>,
+    pub ask: Vec<Ask>,
     /// Packets whose wait is over.
     pub timed_out: Vec<Box<[u8]>>,
 }
@@ -72,10 +71,10 @@ struct Waiting {
 #[derive(Debug)]
 pub struct Hold {
     limits: Limits,
-    waiting: HashMap<Ipv6Addr, Waiting>,
-    refused: HashMap<Ipv6Addr, (Timestamp, Refusal)>,
+    waiting: HashMap<Ask, Waiting>,
+    refused: HashMap<Ask, (Timestamp, Refusal)>,
     /// Refusals in the order in which they are forgotten.
-    forget: VecDeque<(Timestamp, Ipv6Addr)>,
+    forget: VecDeque<(Timestamp, Ask)>,
 }
 
 impl Hold {
@@ -84,8 +83,8 @@ impl Hold {
         Self { limits, waiting: HashMap::new(), refused: HashMap::new(), forget: VecDeque::new() }
     }
 
-    /// Parks the packet of a host without a lease.
-    pub fn park(&mut self, host: Ipv6Addr, packet: &[u8], now: Timestamp) -> Parked {
+    /// Parks the packet of a host without a lease or a port.
+    pub fn park(&mut self, host: Ask, packet: &[u8], now: Timestamp) -> Parked {
         self.forget_refusals(now);
         if let Some((_, refusal)) = self.refused.get(&host) {
             return Parked::Refused(*refusal);
@@ -105,12 +104,12 @@ impl Hold {
     }
 
     /// The host has a lease: its packets, in their order.
-    pub fn granted(&mut self, host: Ipv6Addr) -> Vec<Box<[u8]>> {
+    pub fn granted(&mut self, host: Ask) -> Vec<Box<[u8]>> {
         self.waiting.remove(&host).map(|waiting| waiting.packets).unwrap_or_default()
     }
 
     /// The host gets no lease: its packets, to be refused, and the refusal is remembered for a while.
-    pub fn refused(&mut self, host: Ipv6Addr, refusal: Refusal, now: Timestamp) -> Vec<Box<[u8]>> {
+    pub fn refused(&mut self, host: Ask, refusal: Refusal, now: Timestamp) -> Vec<Box<[u8]>> {
         self.forget_refusals(now);
         if self.forget.len() >= self.limits.hosts
             && let Some((_, oldest)) = self.forget.pop_front()
@@ -161,8 +160,9 @@ impl Hold {
 mod tests {
     use super::*;
 
-    fn host(n: u16) -> Ipv6Addr {
-        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n)
+    fn host(n: u16) -> Ask {
+        let host = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n);
+        Ask { host, class: fast_nat::nat64::PortClass::High }
     }
 
     fn at(millis: u64) -> Timestamp {

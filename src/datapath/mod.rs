@@ -14,5 +14,5 @@ mod rules;
 pub use counters::{Counter, Counters, Traffic};
 pub use limiter::TokenBucket;
 pub use reason::{DropReason, Refusal};
-pub use router::{Identifications, Limiters, Output, Router, Verdict};
-pub use rules::{NetSet, RouterPool, Rules};
+pub use router::{Ask, Identifications, Limiters, Output, Router, Scratch, Tables, Verdict};
+pub use rules::{Eams, NetSet, PoolRule, RouterPool, Rules};

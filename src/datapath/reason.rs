@@ -5,6 +5,8 @@
 
 use interproto::{Icmpv4Error, Icmpv6Error};
 
+use super::fragments;
+
 /// Why a packet was not forwarded. Every packet that is not ends in exactly one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DropReason {
@@ -55,6 +57,9 @@ const UNREACHABLE: Option<Icmpv6Error> = Some(Icmpv6Error::DestinationUnreachabl
 /// ICMPv4 Destination Unreachable, "host unreachable" (RFC 6146 §3.5.1.2: no binding exists).
 const HOST_UNREACHABLE: Option<Icmpv4Error> = Some(Icmpv4Error::DestinationUnreachable { code: 1 });
 
+/// ICMPv4 Destination Unreachable, "communication administratively prohibited" (RFC 1812 §5.2.7.1).
+const FILTERED: Option<Icmpv4Error> = Some(Icmpv4Error::DestinationUnreachable { code: 13 });
+
 refusals! {
     /// Neither IPv4 nor IPv6.
     NotIp => "not_ip", "none", None, None;
@@ -74,7 +79,7 @@ refusals! {
     PoolExhausted => "pool_exhausted", "RFC 6146 §3.5.1.1", UNREACHABLE, None;
     /// The sender's /64 already holds as many leases as it may (`max_leases_per_subnet`).
     SubnetLimit => "subnet_limit", "RFC 6888 REQ-4", PROHIBITED, None;
-    /// The lease table is at its bound.
+    /// The table of leases, or that of sessions, is at its bound.
     TableFull => "table_full", "RFC 6146 §3.5.1.1", UNREACHABLE, None;
     /// More new hosts, or more first packets of one, than may wait for a lease.
     HoldFull => "hold_full", "none", None, None;
@@ -82,12 +87,64 @@ refusals! {
     HoldTimeout => "hold_timeout", "RFC 6146 §3.5.1.1", UNREACHABLE, None;
     /// An IPv4 packet to an address that nobody holds.
     NoBinding => "no_binding", "RFC 6146 §3.5.1.2", None, HOST_UNREACHABLE;
+    /// An IPv4 packet that filtering keeps out: its host has sent nothing to this address (`sessions.filtering`). Silent where
+    /// `sessions.answer_filtered` is off.
+    Filtered => "filtered", "RFC 6146 §3.5.1.2, §3.5.2.2", None, FILTERED;
+    /// TCP that opens no connection and belongs to none.
+    NoSession => "no_session", "RFC 6146 §3.5.2.2", None, None;
+    /// A TCP SYN from the IPv4 side that is kept in case its host opens the same connection. If that does not, port unreachable
+    /// is sent later.
+    SynStored => "syn_stored", "RFC 6146 §3.5.2.2, RFC 5382 REQ-4", None, None;
+    /// A TCP SYN from the IPv4 side to a port that nobody has, and there was no room to keep it.
+    SynUnwanted => "syn_unwanted", "RFC 5382 REQ-4", None, None;
+    /// The sender's subscriber holds as many sessions as it may (`quota.sessions`).
+    SessionQuota => "session_quota", "RFC 6888 REQ-4", PROHIBITED, None;
+    /// The sender's subscriber opens sessions faster than it may (`quota.new_sessions_per_second`).
+    RateQuota => "rate_quota", "RFC 6888 REQ-5", PROHIBITED, None;
+    /// The sender's subscriber has as many ports as it may (`quota.ports`).
+    PortQuota => "port_quota", "RFC 6888 REQ-4", PROHIBITED, None;
+    /// A protocol without ports, or one whose ports are not translated, of a host that shares its address.
+    ProtocolNotShared => "protocol_not_shared", "RFC 6146 §3.5", PROHIBITED, None;
+    /// No allocation record could be written, and nothing is given out without one (`records.when_full = "wait"`).
+    RecordsFull => "records_full", "RFC 6888 REQ-12", UNREACHABLE, None;
+    /// A fragment that overlaps another one of its datagram, or contradicts it.
+    FragmentOverlap => "fragment_overlap", "RFC 5722 §4", None, None;
+    /// A fragment that has come before.
+    FragmentDuplicate => "fragment_duplicate", "RFC 8200 §4.5", None, None;
+    /// A fragment that can be a part of no datagram.
+    FragmentMalformed => "fragment_malformed", "RFC 8200 §4.5", None, None;
+    /// A fragment of a datagram that has more of them than one may have.
+    FragmentTooMany => "fragment_too_many", "RFC 6146 §3.4", None, None;
+    /// The oldest fragments of a full buffer (`fragments.memory`).
+    FragmentBufferFull => "fragment_buffer_full", "RFC 6146 §3.4", None, None;
+    /// The oldest fragments of a source that has its share of the buffer.
+    FragmentSourceShare => "fragment_source_share", "RFC 6146 §3.4", None, None;
+    /// Fragments of which some say that there is congestion and others cannot be told.
+    FragmentMixedEcn => "fragment_mixed_ecn", "RFC 3168 §5.3", None, None;
+    /// Fragments whose datagram was not complete in time (`timers.fragment`).
+    FragmentTimeout => "fragment_timeout", "RFC 6146 §3.4", None, None;
     /// An ICMP error about a packet that nobody behind this router sent.
     UnrelatedError => "unrelated_error", "RFC 5508 REQ-4", None, None;
     /// The worker was replaced while it had this packet in hand.
     Superseded => "superseded", "none", None, None;
     /// The device did not take the translated packet.
     WriteFailed => "write_failed", "none", None, None;
+}
+
+impl From<fragments::FragmentRefusal> for Refusal {
+    fn from(refusal: fragments::FragmentRefusal) -> Self {
+        use fragments::FragmentRefusal as Fragment;
+        match refusal {
+            Fragment::Overlap => Self::FragmentOverlap,
+            Fragment::Duplicate => Self::FragmentDuplicate,
+            Fragment::Malformed => Self::FragmentMalformed,
+            Fragment::TooManyFragments => Self::FragmentTooMany,
+            Fragment::BufferFull => Self::FragmentBufferFull,
+            Fragment::SourceShare => Self::FragmentSourceShare,
+            Fragment::MixedEcn => Self::FragmentMixedEcn,
+            Fragment::TimedOut => Self::FragmentTimeout,
+        }
+    }
 }
 
 impl DropReason {

@@ -1,10 +1,14 @@
 //! What the router does with whom: one immutable generation, read once per batch.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
+use fast_nat::EamTable;
 use interproto::Params;
 use ipnet::{Ipv4Net, Ipv6Net};
 use rfc6052::{NonGlobal, Prefix};
+
+use crate::config::Sharing;
 
 /// A set of networks, matched in the time of its length (a handful of entries).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,8 +47,16 @@ impl FromIterator<Ipv4Net> for NetSet<u32> {
 /// One immutable generation of the rules of the packet path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
-    /// Where the IPv4 internet appears on the IPv6 side.
-    pub prefix: Prefix,
+    /// Where the IPv4 internet appears on the IPv6 side: at least one; a prefix is named by its place here.
+    pub prefixes: Vec<Prefix>,
+    /// The pools, in the order in which they are used.
+    pub pools: Vec<PoolRule>,
+    /// Whether any host can hold an address of its own: there is a pool of such, or a static pair.
+    pub has_leases: bool,
+    /// Explicit address mappings (RFC 7757).
+    pub eam: Eams,
+    /// Whether packets from the IPv4 side that filtering keeps out are answered.
+    pub answer_filtered: bool,
     /// Whether non-global IPv4 addresses may appear under the well-known prefix (RFC 6052 §3.1).
     pub non_global: NonGlobal,
     /// IPv6 sources that may use the router; `None`: all.
@@ -61,6 +73,75 @@ pub struct Rules {
     /// The parameters of translation.
     pub params: Params,
 }
+
+impl Rules {
+    /// The IPv4 address inside an IPv6 address, and under which prefix.
+    #[inline]
+    pub fn extract(&self, address: Ipv6Addr) -> Option<(u8, Ipv4Addr)> {
+        let mut prefixes = self.prefixes.iter().zip(0..);
+        prefixes.find_map(|(prefix, number)| Some((number, prefix.extract(address)?)))
+    }
+
+    /// Whether an address lies inside a translation prefix.
+    #[inline]
+    pub fn is_translated(&self, address: Ipv6Addr) -> bool {
+        self.prefixes.iter().any(|prefix| prefix.contains(address))
+    }
+
+    /// The prefix with this number: the first one, if there is none.
+    #[inline]
+    pub fn prefix(&self, number: u8) -> Prefix {
+        self.prefixes
+            .get(usize::from(number))
+            .or(self.prefixes.first())
+            .copied()
+            .unwrap_or(Prefix::WELL_KNOWN)
+    }
+
+    /// Whether non-global addresses may appear under this prefix, if this is one (RFC 6052 §3.1).
+    #[inline]
+    pub fn permits(&self, prefix: u8, address: Ipv4Addr) -> bool {
+        self.prefix(prefix).permits(address, self.non_global)
+    }
+
+    /// How a host shares addresses: as the first pool does that is there for it. `None`: there is none.
+    #[inline]
+    pub fn sharing_of(&self, host: Ipv6Addr) -> Option<Sharing> {
+        let named =
+            self.pools.iter().find(|pool| pool.hosts.as_ref().is_none_or(|hosts| hosts.contains(host)));
+        named.map(|pool| pool.sharing)
+    }
+
+    /// Whether an IPv4 address is shared by ports.
+    #[inline]
+    pub fn is_shared(&self, address: Ipv4Addr) -> bool {
+        let mut pools = self.pools.iter();
+        pools.any(|pool| pool.sharing == Sharing::Ports && pool.net.contains(&address))
+    }
+}
+
+/// What the packet path knows of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolRule {
+    /// Its addresses.
+    pub net: Ipv4Net,
+    /// How they are shared.
+    pub sharing: Sharing,
+    /// Who is served from it; `None`: everyone.
+    pub hosts: Option<NetSet<u128>>,
+}
+
+/// The table of explicit address mappings, which all generations of the rules share.
+#[derive(Debug, Clone, Default)]
+pub struct Eams(pub Arc<EamTable>);
+
+impl PartialEq for Eams {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.eams() == other.0.eams()
+    }
+}
+
+impl Eq for Eams {}
 
 /// IPv4 addresses that stand for IPv6 routers which have none (RFC 6791).
 ///

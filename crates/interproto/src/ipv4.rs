@@ -133,6 +133,11 @@ impl<'a> Ipv4Packet<'a> {
         self.packet.fragment_part()
     }
 
+    /// The packet itself, as it came.
+    pub fn bytes(&self) -> &[u8] {
+        self.storage.get(self.packet.start..self.packet.end).unwrap_or_default()
+    }
+
     /// The flags of a TCP header, its 14th byte (RFC 9293 §3.1); 0 if there is none.
     #[inline]
     pub fn tcp_flags(&self) -> u8 {

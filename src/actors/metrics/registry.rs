@@ -28,6 +28,7 @@ impl Collector for Sample {
         let mut out = Families(encoder);
         self.packets(&mut out)?;
         self.leases(&mut out)?;
+        self.nat(&mut out)?;
         self.concerns(&mut out)?;
         self.kernel(&mut out)?;
         self.process(&mut out)
@@ -90,9 +91,59 @@ impl Sample {
         out.gauge("workers", "Packet workers, one per queue of the device.", self.workers)
     }
 
+    fn pools_of(&self, unit: &'static str) -> impl Iterator<Item = &super::sample::PoolSample> {
+        self.pools.iter().filter(move |pool| pool.unit == unit)
+    }
+
+    fn nat(&self, out: &mut Families<'_>) -> fmt::Result {
+        out.gauges("sessions", "Sessions of hosts that share addresses.", |each| {
+            let protocols = fast_nat::nat64::Protocol::ALL;
+            protocols.into_iter().zip(self.nat.sessions).try_for_each(|(protocol, sessions)| {
+                each(&[("protocol", protocol.as_str())], sessions.into())
+            })
+        })?;
+        out.gauge("sessions_capacity", "The most sessions that can be held.", self.nat_capacity.into())?;
+        out.counter("sessions_begun", "Sessions begun.", self.sessions_begun)?;
+        out.gauge(
+            "bindings",
+            "Bindings of hosts that share addresses, port forwards included.",
+            self.nat.bindings.into(),
+        )?;
+        out.gauge("nat_hosts", "Hosts with a port block or a binding.", self.nat.hosts.into())?;
+        out.gauge("nat_subscribers", "Subscribers with such a host.", self.nat.subscribers.into())?;
+        out.gauge("port_blocks", "Port blocks under lease.", self.nat.blocks.into())?;
+        out.counter("port_blocks_returned", "Port blocks that came back.", self.blocks_returned)?;
+        out.gauge("stored_syns", "IPv4 SYNs that wait for their host.", self.nat.stored_syns.into())?;
+        out.counter(
+            "session_probes",
+            "Established connections whose host was asked whether they are still there.",
+            self.probes,
+        )?;
+        out.counter(
+            "session_outputs_lost",
+            "Probes and late errors that found no room to wait in.",
+            self.nat_outputs_lost,
+        )?;
+        out.counter(
+            "session_table_contentions",
+            "Times a lock of the session table was not free at the first try.",
+            self.nat_contended,
+        )?;
+        out.gauge("fragment_datagrams", "Datagrams whose fragments wait.", self.fragments.datagrams as u64)?;
+        out.gauge("fragment_packets", "Fragments that wait.", self.fragments.packets as u64)?;
+        out.gauge("fragment_memory_bytes", "Memory of the fragment buffer.", self.fragments.memory as u64)?;
+        out.counter("fragments_parked", "Fragments that had to wait for others.", self.fragments_parked)?;
+        out.counter("datagrams_reassembled", "Datagrams that were put together.", self.reassembled)?;
+        out.counter(
+            "echo_replies",
+            "Echo requests to the router itself that were replied to.",
+            self.echo_replies,
+        )
+    }
+
     fn leases(&self, out: &mut Families<'_>) -> fmt::Result {
         out.gauges("pool_addresses", "Addresses of a pool by what they are doing.", |each| {
-            self.pools.iter().try_for_each(|pool| {
+            self.pools_of("addresses").try_for_each(|pool| {
                 let states = [("used", pool.used), ("free", pool.free), ("resting", pool.resting)];
                 states.iter().try_for_each(|(state, addresses)| {
                     each(&[("pool", &pool.name), ("state", state)], *addresses)
@@ -102,7 +153,24 @@ impl Sample {
         out.gauges(
             "pool_addresses_high_water",
             "The most addresses of a pool that were under lease at a time.",
-            |each| self.pools.iter().try_for_each(|pool| each(&[("pool", &pool.name)], pool.high_water)),
+            |each| {
+                self.pools_of("addresses").try_for_each(|pool| each(&[("pool", &pool.name)], pool.high_water))
+            },
+        )?;
+        out.gauges("pool_blocks", "Port blocks of a shared pool by what they are doing.", |each| {
+            self.pools_of("blocks").try_for_each(|pool| {
+                let states = [("used", pool.used), ("free", pool.free)];
+                states
+                    .iter()
+                    .try_for_each(|(state, blocks)| each(&[("pool", &pool.name), ("state", state)], *blocks))
+            })
+        })?;
+        out.gauges(
+            "pool_blocks_high_water",
+            "The most port blocks of a shared pool that were under lease at a time.",
+            |each| {
+                self.pools_of("blocks").try_for_each(|pool| each(&[("pool", &pool.name)], pool.high_water))
+            },
         )?;
         out.gauge("leases", "Leases held, static pairs included.", self.leases)?;
         out.gauge("leases_capacity", "The most leases that can be held.", self.lease_capacity)?;

@@ -77,8 +77,7 @@ async fn look(
     view.link_up = snapshot.link_by_name(&desired.link.name).is_some_and(|link| link.up);
     if plan.conflicts.is_empty() {
         // What would have kept the router from starting keeps it from being ready.
-        let (nets, prefixes) =
-            (shared.plan.claimed(&shared.settings), [shared.settings.translation_prefix().into()]);
+        let (nets, prefixes) = (shared.plan.claimed(&shared.settings), shared.settings.prefix_nets());
         let intent = Intent { interface: &shared.settings.interface, pools: &nets, prefixes: &prefixes };
         view.problems.extend(preflight::check(&intent, &snapshot).iter().map(ToString::to_string));
     }

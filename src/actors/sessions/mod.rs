@@ -1,7 +1,8 @@
-//! `sessions`: ends leases whose host is silent, keeps the static pairs, answers questions about leases.
+//! `sessions`: ends what is over (leases whose host is silent, sessions, idle port blocks), keeps the static pairs and port
+//! forwards, answers questions about leases and sessions.
 //!
-//! Owns the timing; the leases themselves are in the shared table. When this actor is down, flows go on and nothing
-//! expires; its successor catches up.
+//! Owns the timing; the leases and sessions themselves are in the shared tables. When this actor is down, flows go on and
+//! nothing expires; its successor catches up.
 
 mod messages;
 
@@ -10,16 +11,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext as _, Context, Handler, MessageResult};
-use fast_nat::{InsertError, Lease, LeaseKind, LeaseTable};
+use fast_nat::nat64::{Nat64, Protocol, StaticBinding};
+use fast_nat::{InsertError, Lease, LeaseKind, LeaseTable, Timestamp};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use slog::{Logger, info, o, warn};
 
-pub use messages::{DropLease, ListLeases};
+pub use messages::{DropLease, DropSession, ListLeases, ListSessions};
 
-use crate::actors::pool::ReleaseLeases;
+use crate::actors::pool::{ReleaseBlocks, ReleaseLeases};
 use crate::clock;
-use crate::config::StaticPair;
+use crate::config::{Forward, ForwardProtocol, StaticPair};
 use crate::shared::Shared;
 use crate::supervision::faults::Point;
 use crate::supervision::{Birth, Blueprint};
@@ -30,6 +32,9 @@ const TICK: Duration = Duration::from_millis(500);
 /// Timers visited in one step, and steps per tick: 51,200 a second at most, and never long under one lock.
 const BUDGET: usize = 256;
 const STEPS: usize = 100;
+
+/// Steps of the engine's expiry per tick, of at most 32 sessions each: some 640,000 a second.
+const SESSION_STEPS: usize = 10_000;
 
 /// The actor.
 #[derive(Debug)]
@@ -53,9 +58,10 @@ impl Blueprint for SessionsBlueprint {
         let shared = Arc::clone(&self.0);
         async move {
             let log = shared.log.new(o!("concern" => "sessions", "generation" => birth.generation()));
-            place_static_pairs(&shared.leases, &shared.settings.static_pairs)?;
+            place_static_pairs(&shared.tables.leases, &shared.settings.static_pairs)?;
+            place_forwards(&shared.tables.nat, &shared.settings.forwards)?;
             // What ended while word of it was lost with the last incarnation.
-            let unreleased = shared.leases.ended().into_iter().map(|ended| ended.lease).collect();
+            let unreleased = shared.tables.leases.ended().into_iter().map(|ended| ended.lease).collect();
             Ok(SessionsActor { shared, birth, log, unreleased })
         }
         .boxed_local()
@@ -82,13 +88,36 @@ pub(crate) fn place_static_pairs(leases: &LeaseTable, pairs: &[StaticPair]) -> R
     Ok(())
 }
 
+/// Places the port forwards. Done before any packet is looked at, and once more by each incarnation.
+pub(crate) fn place_forwards(nat: &Nat64, forwards: &[Forward]) -> Result<(), String> {
+    for forward in forwards {
+        let binding = StaticBinding {
+            prefix: forward.prefix,
+            protocol: match forward.protocol {
+                ForwardProtocol::Tcp => Protocol::Tcp,
+                ForwardProtocol::Udp => Protocol::Udp,
+            },
+            address: forward.address,
+            port: forward.port,
+            host: forward.host,
+            host_port: forward.host_port,
+        };
+        nat.add_static(&binding, clock::now()).map_err(|error| {
+            let StaticBinding { protocol, address, port, host, host_port, .. } = binding;
+            format!("the forward {protocol} {address} port {port} to {host} port {host_port} cannot be placed: {error}")
+        })?;
+    }
+    Ok(())
+}
+
 impl Actor for SessionsActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.birth.faults().at(Point::Started);
         ctx.run_interval(TICK, |actor, _| actor.tick());
-        info!(self.log, "started"; "static_pairs" => self.shared.settings.static_pairs.len());
+        let settings = &self.shared.settings;
+        info!(self.log, "started"; "static_pairs" => settings.static_pairs.len(), "forwards" => settings.forwards.len());
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
@@ -105,7 +134,7 @@ impl SessionsActor {
             }
             self.birth.beat();
             let (expired, more) =
-                self.shared.leases.expire(now, self.shared.settings.reservation_timeout, BUDGET);
+                self.shared.tables.leases.expire(now, self.shared.settings.reservation_timeout, BUDGET);
             self.shared.lease_counters.expired.fetch_add(expired.len() as u64, Ordering::Relaxed);
             for lease in expired {
                 info!(self.log, "lease ended"; "host" => %lease.host, "address" => %lease.address,
@@ -117,6 +146,49 @@ impl SessionsActor {
             }
         }
         self.release();
+        self.expire_sessions(now);
+        self.release_blocks(now);
+    }
+
+    /// Ends the sessions that are over, step by step.
+    fn expire_sessions(&self, now: Timestamp) {
+        let nat = &self.shared.tables.nat;
+        for step in 0..SESSION_STEPS {
+            if step % STEPS == 0 {
+                if !self.birth.is_current() {
+                    return;
+                }
+                self.birth.beat();
+            }
+            if !nat.expire(now, BUDGET) {
+                break;
+            }
+        }
+        // Probes and late errors are sent by a worker.
+        if nat.has_outputs()
+            && let Some(desk) = self.shared.desks.first()
+        {
+            desk.wake.notify_one();
+        }
+    }
+
+    /// Tells `pool` of blocks that nobody uses. It is told again of those that it does not take back.
+    fn release_blocks(&self, now: Timestamp) {
+        for _ in 0..STEPS {
+            let blocks = self.shared.tables.nat.idle_blocks(now, BUDGET);
+            let is_full = blocks.len() >= 64;
+            if blocks.is_empty() {
+                return;
+            }
+            if let Err(unavailable) = self.shared.directory.pool.try_send(ReleaseBlocks { blocks }) {
+                warn!(self.log, "pool cannot be told of idle port blocks just now"; "because" => %unavailable);
+                return;
+            }
+            // Those of this message would be found again.
+            if is_full {
+                return;
+            }
+        }
     }
 
     /// Tells `pool` what has ended. If it is not there just now, the next tick tells it.
@@ -137,7 +209,7 @@ impl Handler<ListLeases> for SessionsActor {
     type Result = MessageResult<ListLeases>;
 
     fn handle(&mut self, message: ListLeases, _: &mut Self::Context) -> Self::Result {
-        let mut leases: Vec<_> = self.shared.leases.leases().collect();
+        let mut leases: Vec<_> = self.shared.tables.leases.leases().collect();
         leases.sort_unstable_by_key(|lease| lease.address);
         leases.truncate(message.limit);
         MessageResult(leases)
@@ -151,7 +223,7 @@ impl Handler<DropLease> for SessionsActor {
         if !self.birth.is_current() {
             return MessageResult(None);
         }
-        let ended = self.shared.leases.remove(message.address, clock::now());
+        let ended = self.shared.tables.leases.remove(message.address, clock::now());
         if let Some(lease) = ended {
             info!(self.log, "lease ended"; "host" => %lease.host, "address" => %lease.address, "because" => "dropped");
             self.shared.lease_counters.dropped.fetch_add(1, Ordering::Relaxed);
@@ -159,6 +231,22 @@ impl Handler<DropLease> for SessionsActor {
             self.release();
         }
         MessageResult(ended)
+    }
+}
+
+impl Handler<ListSessions> for SessionsActor {
+    type Result = MessageResult<ListSessions>;
+
+    fn handle(&mut self, message: ListSessions, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.shared.tables.nat.sessions().take(message.limit).collect())
+    }
+}
+
+impl Handler<DropSession> for SessionsActor {
+    type Result = bool;
+
+    fn handle(&mut self, message: DropSession, _: &mut Self::Context) -> bool {
+        self.birth.is_current() && self.shared.tables.nat.end_session(message.session, clock::now())
     }
 }
 

@@ -22,7 +22,7 @@ use super::notices::Notices;
 use crate::actors::pool::AcquireLeases;
 use crate::clock;
 use crate::datapath::hold::{Hold, Limits, Parked};
-use crate::datapath::{Counters, Identifications, Limiters, Refusal, Router, Rules, Verdict};
+use crate::datapath::{Ask, Counters, Identifications, Limiters, Refusal, Router, Rules, Scratch, Verdict};
 use crate::shared::{Desk, LeaseAnswer, Shared};
 use crate::supervision::Birth;
 use crate::supervision::child::panic_text;
@@ -34,6 +34,9 @@ const LONGEST_PACKET: usize = 65_535 + 40;
 
 /// Packets per turn: after so many the worker looks at its inbox and its orders again.
 const BATCH: usize = 64;
+
+/// Packets of the engine's own that are sent per turn.
+const OUTPUTS: usize = 64;
 
 /// A worker's place: what it is given, and how it is told to go.
 #[derive(Debug)]
@@ -112,6 +115,15 @@ pub(super) fn spawn(seat: Arc<Seat>) -> io::Result<JoinHandle<()>> {
     })
 }
 
+/// How a packet got into the buffer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    /// From the device.
+    Read,
+    /// It had been parked.
+    Again,
+}
+
 struct Worker<'s, Q> {
     queue: Q,
     seat: &'s Seat,
@@ -120,10 +132,14 @@ struct Worker<'s, Q> {
     notices: Notices,
     identifications: Identifications,
     buffer: Box<[u8]>,
-    /// Hosts to ask `pool` for at the end of this turn: at most one per packet of a batch and one per waiting host.
-    ask: Vec<std::net::Ipv6Addr>,
+    /// What `pool` is asked for at the end of this turn: at most twice per packet of a batch and once per waiting host.
+    ask: Vec<Ask>,
+    scratch: Scratch,
     log: slog::Logger,
 }
+
+/// Fragments are looked after at most this often.
+const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 
 /// What is read once for a whole turn: the clock, and one generation of the rules.
 #[derive(Clone, Copy)]
@@ -150,6 +166,7 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
             identifications: Identifications::new(random_seed()),
             buffer: vec![0; HEADROOM + LONGEST_PACKET].into_boxed_slice(),
             ask: Vec::with_capacity(BATCH),
+            scratch: Scratch::default(),
             log: seat.shared.log.new(o!("concern" => "tun", "worker" => seat.index)),
         }
     }
@@ -158,7 +175,7 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
         prepare_to_wait_for_locks();
         let seat = self.seat;
         while seat.may_go_on() {
-            let patience = self.hold.wake_after();
+            let patience = self.patience();
             tokio::select! {
                 biased;
                 () = seat.orders.notified() => continue,
@@ -175,6 +192,14 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
         Ok(())
     }
 
+    /// When to look again without being woken: for packets that wait for a lease, and fragments that wait for others.
+    fn patience(&self) -> Option<Duration> {
+        // Another worker that holds the lock looks after the fragments.
+        let fragments = self.seat.shared.tables.fragments.try_lock()?.wake_after(clock::now());
+        let fragments = fragments.map(|after| after.max(LEAST_PATIENCE));
+        [self.hold.wake_after(), fragments].into_iter().flatten().min()
+    }
+
     /// One turn: the inbox, what is due, and one batch of packets.
     fn turn(&mut self) -> io::Result<()> {
         if !self.seat.may_go_on() {
@@ -187,6 +212,10 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
         let moment = Moment { now: clock::now(), rules: &rules };
         self.answers(moment);
         self.overdue(moment);
+        self.with_router(moment, |router, _, out| {
+            router.expire_fragments();
+            router.send_outputs(OUTPUTS, out);
+        });
         for _ in 0..BATCH {
             // Before the read: a worker that was replaced leaves the packet to its successor.
             if !self.seat.may_go_on() {
@@ -209,19 +238,31 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
                 self.seat.desk().counters.dropped(Refusal::Superseded.into());
                 return Ok(());
             }
-            self.packet(length, moment);
+            self.packet(length, moment, Arrival::Read);
         }
         self.ask_pool();
         Ok(())
     }
 
-    /// One packet, in the buffer.
-    fn packet(&mut self, length: usize, moment: Moment<'_>) {
-        let verdict = self.with_router(moment, |router, buffer, out| {
-            router.process(buffer, HEADROOM..HEADROOM + length, out)
+    /// One packet, in the buffer, and the fragments that have waited for it.
+    fn packet(&mut self, length: usize, moment: Moment<'_>, arrival: Arrival) {
+        self.one_packet(length, moment, arrival);
+        while !self.scratch.released.is_empty() {
+            for fragment in std::mem::take(&mut self.scratch.released) {
+                self.buffer[HEADROOM..HEADROOM + fragment.len()].copy_from_slice(&fragment);
+                self.one_packet(fragment.len(), moment, Arrival::Again);
+            }
+        }
+    }
+
+    fn one_packet(&mut self, length: usize, moment: Moment<'_>, arrival: Arrival) {
+        let packet = HEADROOM..HEADROOM + length;
+        let verdict = self.with_router(moment, |router, buffer, out| match arrival {
+            Arrival::Read => router.process(buffer, packet, out),
+            Arrival::Again => router.process_again(buffer, packet, out),
         });
-        let host = match verdict {
-            Verdict::Hold(host) => host,
+        let ask = match verdict {
+            Verdict::Hold(ask) => ask,
             Verdict::Drop(reason) => {
                 self.notices.dropped(
                     reason,
@@ -232,11 +273,11 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
                 );
                 return;
             }
-            Verdict::Forward | Verdict::Ignore => return,
+            Verdict::Forward | Verdict::Ignore | Verdict::Parked | Verdict::Answered => return,
         };
-        match self.hold.park(host, &self.buffer[HEADROOM..HEADROOM + length], moment.now) {
-            Parked::AskFor(host) => {
-                self.ask.push(host);
+        match self.hold.park(ask, &self.buffer[HEADROOM..HEADROOM + length], moment.now) {
+            Parked::AskFor(ask) => {
+                self.ask.push(ask);
                 self.seat.desk().counters.held.add(1);
             }
             Parked::Waits => self.seat.desk().counters.held.add(1),
@@ -250,15 +291,15 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
     fn answers(&mut self, moment: Moment<'_>) {
         // As many as the inbox can hold: a bound for this turn.
         for _ in 0..self.seat.desk().inbox.capacity() {
-            let Some(LeaseAnswer { host, result }) = self.seat.desk().inbox.pop() else { return };
+            let Some(LeaseAnswer { ask, result }) = self.seat.desk().inbox.pop() else { return };
             match result {
-                Ok(_) => {
-                    for packet in self.hold.granted(host) {
+                Ok(()) => {
+                    for packet in self.hold.granted(ask) {
                         self.again(&packet, moment);
                     }
                 }
                 Err(refusal) => {
-                    for packet in self.hold.refused(host, refusal, moment.now) {
+                    for packet in self.hold.refused(ask, refusal, moment.now) {
                         self.refuse(&packet, refusal, moment);
                     }
                 }
@@ -278,7 +319,7 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
     /// A held packet of a host that has a lease now.
     fn again(&mut self, packet: &[u8], moment: Moment<'_>) {
         self.buffer[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
-        self.packet(packet.len(), moment);
+        self.packet(packet.len(), moment, Arrival::Again);
     }
 
     fn refuse(&mut self, packet: &[u8], refusal: Refusal, moment: Moment<'_>) {
@@ -296,11 +337,12 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
         let shared = &self.seat.shared;
         let counters: &Counters = &self.seat.desk().counters;
         let mut router = Router {
-            leases: &shared.leases,
+            tables: &shared.tables,
             rules: moment.rules,
             counters,
             limiters: &mut self.limiters,
             identifications: &mut self.identifications,
+            scratch: &mut self.scratch,
             now: moment.now,
         };
         let queue = &self.queue;
@@ -311,13 +353,14 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
 
     /// One message for all new hosts of this turn.
     fn ask_pool(&mut self) {
+        self.ask.append(&mut self.scratch.ahead);
         if self.ask.is_empty() {
             return;
         }
         self.seat.desk().counters.lease_requests.add(self.ask.len() as u64);
         // Hosts that are asked for again may be many at a time.
-        for hosts in self.ask.chunks(BATCH) {
-            let message = AcquireLeases { worker: self.seat.index, hosts: hosts.to_vec() };
+        for asks in self.ask.chunks(BATCH) {
+            let message = AcquireLeases { worker: self.seat.index, asks: asks.to_vec() };
             if let Err(unavailable) = self.seat.shared.directory.pool.try_send(message) {
                 // The packets wait, and the hold asks again.
                 warn!(self.log, "pool cannot be asked for leases just now"; "because" => %unavailable);

@@ -1,15 +1,9 @@
-//! Checks of sessions, quotas, timers, records and the deterministic mode.
+//! Checks of sessions, quotas, records and the deterministic mode.
 
-use std::time::Duration;
-
-use humantime::format_duration;
-
-use super::super::partial::{
-    PartialDeterministic, PartialQuota, PartialRecords, PartialSessions, PartialTimers,
-};
+use super::super::partial::{PartialDeterministic, PartialQuota, PartialRecords, PartialSessions};
 use super::super::{
     BlockFor, DeterministicSettings, Placed, PoolSettings, QuotaSettings, RecordSettings, RecordSink,
-    SessionSettings, Sharing, SyslogTarget, TimerSettings,
+    SessionSettings, Sharing,
 };
 use super::{Check, hosts::overlap_v6, is_true, values};
 
@@ -58,7 +52,7 @@ impl Check<'_> {
             max_stored_syns: self.between(
                 given.max_stored_syns,
                 default.max_stored_syns,
-                (0, 1_000_000),
+                (0, 65_536),
                 "sessions.max_stored_syns",
             ),
             filtering: given.filtering.map_or(default.filtering, |placed| placed.value),
@@ -121,104 +115,23 @@ impl Check<'_> {
         }
     }
 
-    /// The timers, and a sentence for each that is shorter than its RFC says.
-    pub(in super::super) fn timers(&mut self, given: PartialTimers) -> (TimerSettings, Vec<String>) {
-        let PartialTimers {
-            tcp_established,
-            tcp_transitory,
-            tcp_incoming_syn,
-            udp,
-            icmp,
-            port_rest,
-            tcp_port_rest,
-            fragment,
-            block_idle,
-            below_rfc,
-        } = given;
-        let default = TimerSettings::default();
-        let (second, minute) = (Duration::from_secs(1), Duration::from_mins(1));
-        let (hour, day) = (minute * 60, minute * 60 * 24);
-        let mut timers = Timers { check: self, may_be_below: is_true(below_rfc.as_ref()), below: Vec::new() };
-        let settings = TimerSettings {
-            tcp_established: timers.timer(
-                "tcp_established",
-                tcp_established,
-                default.tcp_established,
-                (second, day * 30),
-                Some((minute * 124, "RFC 5382 REQ-5")),
-            ),
-            tcp_transitory: timers.timer(
-                "tcp_transitory",
-                tcp_transitory,
-                default.tcp_transitory,
-                (second, day),
-                Some((minute * 4, "RFC 5382 REQ-5")),
-            ),
-            tcp_incoming_syn: timers.timer(
-                "tcp_incoming_syn",
-                tcp_incoming_syn,
-                default.tcp_incoming_syn,
-                (second, minute * 10),
-                Some((second * 6, "RFC 6146 §4")),
-            ),
-            udp: timers.timer("udp", udp, default.udp, (second, day), Some((minute * 2, "RFC 4787 REQ-5"))),
-            icmp: timers.timer("icmp", icmp, default.icmp, (second, day), Some((minute, "RFC 5508 REQ-2"))),
-            port_rest: timers.timer(
-                "port_rest",
-                port_rest,
-                default.port_rest,
-                (Duration::ZERO, day),
-                Some((minute * 2, "RFC 6888 REQ-8")),
-            ),
-            tcp_port_rest: timers.timer(
-                "tcp_port_rest",
-                tcp_port_rest,
-                default.tcp_port_rest,
-                (Duration::ZERO, day),
-                None,
-            ),
-            fragment: timers.timer(
-                "fragment",
-                fragment,
-                default.fragment,
-                (second, minute * 2),
-                Some((second * 2, "RFC 6146 §4")),
-            ),
-            block_idle: timers.timer(
-                "block_idle",
-                block_idle,
-                default.block_idle,
-                (Duration::ZERO, hour * 24 * 30),
-                None,
-            ),
-        };
-        let below = timers.below;
-        (settings, below)
-    }
-
     pub(in super::super) fn records(&mut self, given: PartialRecords) -> Option<RecordSettings> {
         let section = given.section?;
         if let (Some(_), Some(syslog)) = (&given.file, &given.syslog) {
             self.wrong(syslog, "records: write file or syslog, not both".to_owned());
         }
-        let relative = |path: &std::path::Path| {
-            format!("records: {path:?} does not begin with /; a service starts in no certain directory")
-        };
         let sink = match (given.file, given.syslog) {
             (Some(file), _) => {
                 if !file.value.is_absolute() {
-                    self.wrong(&file, relative(&file.value));
+                    let path = file.value.display();
+                    self.wrong(
+                        &file,
+                        format!("records.file: {path} does not begin with /; a service starts in no certain directory"),
+                    );
                 }
                 RecordSink::File(file.value)
             }
-            (None, Some(syslog)) => {
-                if let SyslogTarget::Unix(path) = &syslog.value
-                    && !path.is_absolute()
-                {
-                    self.wrong(&syslog, relative(path));
-                }
-                RecordSink::Syslog(syslog.value)
-            }
+            (None, Some(syslog)) => RecordSink::Syslog(syslog.value),
             (None, None) => {
                 self.wrong(&section, "records needs file or syslog".to_owned());
                 return None;
@@ -327,37 +240,4 @@ fn room_for_all(
         "deterministic: the pools have room for {room} subscribers with {each} ports each, and there are {subscribers}; \
          {missing} would get none"
     ))
-}
-
-/// What reads timers.
-struct Timers<'c, 'p> {
-    check: &'c mut Check<'p>,
-    may_be_below: bool,
-    below: Vec<String>,
-}
-
-impl Timers<'_, '_> {
-    fn timer(
-        &mut self,
-        name: &'static str,
-        given: Option<Placed<Duration>>,
-        default: Duration,
-        bounds: (Duration, Duration),
-        rfc: Option<(Duration, &'static str)>,
-    ) -> Duration {
-        let name = format!("timers.{name}");
-        let value = self.check.lasts_between(given.as_ref(), default, bounds, &name);
-        if let (Some(placed), Some((least, rfc))) = (&given, rfc)
-            && value < least
-        {
-            let [value, least] = [value, least].map(format_duration);
-            let sentence = format!("{name}: {value} is less than the {least} of {rfc}");
-            if self.may_be_below {
-                self.below.push(sentence);
-            } else {
-                self.check.wrong(placed, format!("{sentence}; timers.below_rfc = true allows it"));
-            }
-        }
-        value
-    }
 }

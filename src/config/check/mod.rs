@@ -4,6 +4,7 @@ mod hosts;
 mod limits;
 mod pools;
 mod routers;
+mod timers;
 
 use std::time::Duration;
 

@@ -50,8 +50,8 @@ type Chunk = Box<[Option<Address>]>;
 
 /// All addresses of one network.
 ///
-/// A new host gets a block of the address that is being filled, until half of its blocks are taken: the rest is for the growth
-/// of those hosts, who keep their address. When no address is untouched any more, the emptiest one comes next.
+/// A new host gets a block of an address that nobody has used, or else of the emptiest one: a host keeps its address, so what
+/// is free beside its first block is its room to grow.
 #[derive(Debug)]
 pub(super) struct Addresses {
     net: Ipv4Net,
@@ -62,10 +62,11 @@ pub(super) struct Addresses {
     usable_low: u16,
     reserved: std::collections::HashSet<u32>,
     chunks: Box<[Option<Chunk>]>,
+    /// The first address that is served.
+    first: u32,
     /// Addresses below this one have been used or are reserved.
     next_fresh: u32,
     end: u32,
-    filling: u32,
     /// The first address of each level of free high blocks, the emptiest addresses last.
     levels: [u32; LEVELS],
     used: u64,
@@ -109,9 +110,9 @@ impl Addresses {
             usable_low,
             reserved,
             chunks: (0..chunks).map(|_| None).collect(),
+            first: edge,
             next_fresh: edge,
             end,
-            filling: NONE,
             levels: [NONE; LEVELS],
             used: 0,
             in_use: 0,
@@ -129,10 +130,6 @@ impl Addresses {
 
     pub(super) fn contains(&self, address: Ipv4Addr) -> bool {
         self.net.contains(&address)
-    }
-
-    fn place(&self, address: Ipv4Addr) -> u32 {
-        u32::from(address) - u32::from(self.net.network())
     }
 
     fn address(&self, place: u32) -> Ipv4Addr {
@@ -197,18 +194,9 @@ impl Addresses {
 
     /// Takes a block of an address for a host that has no other.
     pub(super) fn take(&mut self, class: Class, random: u64) -> Option<(Ipv4Addr, u16)> {
-        let (filling, half) = (self.filling, self.usable_high / 2);
-        let has_room =
-            |address: &mut Address| address.high > half && (class == Class::High || address.low > 0);
-        if self.get(filling).is_some_and(has_room) {
-            return self.take_at(filling, class, random);
-        }
         if let Some(place) = self.fresh() {
-            self.filling = place;
             self.get_or_new(place)?;
-            if let Some(taken) = self.take_at(place, class, random) {
-                return Some(taken);
-            }
+            return self.take_at(place, class, random);
         }
         let emptiest = self.levels.iter().rev().copied().find(|first| *first != NONE)?;
         self.take_at(emptiest, class, random)
@@ -230,11 +218,7 @@ impl Addresses {
 
     /// Takes a block of this address.
     pub(super) fn take_of(&mut self, address: Ipv4Addr, class: Class, random: u64) -> Option<u16> {
-        let place = self.place(address);
-        // It may have been reserved since it was first used.
-        if self.reserved.contains(&place) {
-            return None;
-        }
+        let place = self.served(address)?;
         self.take_at(place, class, random).map(|(_, port)| port)
     }
 
@@ -287,20 +271,30 @@ impl Addresses {
         self.enlist(place);
     }
 
-    pub(super) fn mark_used(&mut self, address: Ipv4Addr, first_port: u16) {
-        let place = self.place(address);
+    /// The place of an address that blocks are given of: one that has some may have been reserved since.
+    fn served(&self, address: Ipv4Addr) -> Option<u32> {
+        let place = u32::from(address).checked_sub(u32::from(self.net.network()))?;
+        ((self.first..self.end).contains(&place) && !self.reserved.contains(&place)).then_some(place)
+    }
+
+    /// These ports are under lease: whatever block they are of, none of them is given.
+    pub(super) fn mark_used(&mut self, address: Ipv4Addr, first_port: u16, size: u16) {
+        let Some(place) = self.served(address) else { return };
         self.get_or_new(place);
-        self.set(place, first_port, true);
+        let last = u32::from(first_port) + u32::from(size.max(1)) - 1;
+        for block in u32::from(first_port / self.size)..=last / u32::from(self.size) {
+            self.set(place, (block * u32::from(self.size)) as u16, true);
+        }
     }
 
     pub(super) fn mark_free(&mut self, address: Ipv4Addr, first_port: u16) {
-        let place = self.place(address);
-        self.set(place, first_port, false);
+        if let Some(place) = self.served(address) {
+            self.set(place, first_port, false);
+        }
     }
 
     pub(super) fn usage(&self) -> BlockUsage {
-        let edge = u64::from(self.net.prefix_len() < 31);
-        let places = u64::from(self.end) - edge - self.reserved.len() as u64;
+        let places = u64::from(self.end - self.first) - self.reserved.len() as u64;
         let blocks = places * u64::from(self.blocks_per_address());
         BlockUsage {
             net: self.net,

@@ -157,7 +157,7 @@ impl BlockPool {
         self.nets = Self::nets(&self.config);
         for lease in nat.blocks() {
             if let Some(net) = self.nets.iter_mut().find(|net| net.contains(lease.address)) {
-                net.mark_used(lease.address, lease.first_port);
+                net.mark_used(lease.address, lease.first_port, lease.size);
             }
         }
     }
@@ -252,7 +252,11 @@ impl BlockPool {
     /// Takes a block back from its host, if it is idle at `now`. May be repeated, also for blocks that are gone.
     pub fn take_back(&mut self, nat: &Nat64, block: BlockRef, now: Timestamp) -> Option<BlockLease> {
         let lease = nat.take_back(block, now)?;
-        if let Some(net) = self.nets.iter_mut().find(|net| net.contains(lease.address)) {
+        let size = self.config.block_size;
+        if lease.size != size || !lease.first_port.is_multiple_of(size) {
+            // From before the size of blocks was changed: what else lies beside it only the engine knows.
+            self.rebuild(nat);
+        } else if let Some(net) = self.nets.iter_mut().find(|net| net.contains(lease.address)) {
             net.mark_free(lease.address, lease.first_port);
         }
         Some(lease)

@@ -253,6 +253,11 @@ impl Binding {
         self.mapped.fetch_and(!STATIC, Ordering::Relaxed);
     }
 
+    /// It does not end any more.
+    pub(super) fn make_static(&self) {
+        self.mapped.fetch_or(STATIC, Ordering::Relaxed);
+    }
+
     /// Begins its use.
     pub(super) fn begin(&self, bound: &Bound, block: u32) {
         let bits = bound.host.to_bits();

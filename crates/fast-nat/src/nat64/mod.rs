@@ -157,6 +157,11 @@ impl Nat64 {
         self.outputs.pop()
     }
 
+    /// Whether anything is to be sent.
+    pub fn has_outputs(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
     /// Outputs that found no room to wait in. A session whose probe is lost ends as if it had not been answered.
     pub fn outputs_lost(&self) -> u64 {
         self.outputs_lost.load(Ordering::Relaxed)

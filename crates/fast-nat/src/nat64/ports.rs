@@ -97,8 +97,8 @@ impl PortSet {
             Some(_) => 0xaaaa_aaaa_aaaa_aaaa,
         };
         let words = self.free.len();
-        let turn = (random % 64) as u32;
-        let start = ((random >> 6) % words as u64) as usize;
+        let place = random % self.freed.len() as u64;
+        let (start, turn) = ((place / 64) as usize, place % 64);
         // The first word comes twice: its end first, its beginning last.
         for step in 0..=words {
             let at = (start + step) % words;

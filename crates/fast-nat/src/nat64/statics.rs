@@ -12,10 +12,16 @@ impl Nat64 {
         let mut held = self.hold(self.shard_of(prefix)).ok_or(StaticError::Full)?;
         let (inside, outside) = flows(forward);
         let by_address = self.binding_by_address(&outside);
-        if let Some((_, bound)) = self.binding_by_host(&inside) {
+        if let Some((id, bound)) = self.binding_by_host(&inside) {
             let (address, port) = bound.endpoint();
-            let is_it = bound.is_static() && (address, port) == (forward.address, forward.port);
-            return if is_it { Ok(()) } else { Err(StaticError::Bound { address, port }) };
+            if (address, port) != (forward.address, forward.port) {
+                return Err(StaticError::Bound { address, port });
+            }
+            // It is there, or was taken away while its sessions went on.
+            if let Some(binding) = self.bindings.get(id) {
+                binding.make_static();
+            }
+            return Ok(());
         }
         if let Some((_, bound)) = by_address {
             return Err(StaticError::Taken { host: bound.host, port: bound.host_port() });

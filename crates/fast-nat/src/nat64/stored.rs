@@ -47,8 +47,8 @@ impl StoredSyns {
         let inner = Inner {
             waiting: HashMap::with_capacity(most_too),
             of_remote: HashMap::with_capacity(most_too),
-            // Outdated places are cleared when they are half of all.
-            order: VecDeque::with_capacity(most_too),
+            // Those that were taken up keep their place until their time is over.
+            order: VecDeque::with_capacity(2 * most_too),
             stored: 0,
         };
         Self { most, count: AtomicU32::new(0), inner: Mutex::new(inner) }
@@ -66,7 +66,8 @@ impl StoredSyns {
             waiting.packet = packet;
             return true;
         }
-        if inner.order.len() >= self.most as usize {
+        let most = self.most as usize;
+        if inner.waiting.len() >= most || inner.order.len() >= 2 * most {
             return false;
         }
         inner.stored += 1;

@@ -1,0 +1,174 @@
+//! What is free, and who gets it.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::Ordering;
+
+use fast_nat::nat64::BlockRef;
+use fast_nat::{
+    BlockPool, BlockPoolConfig, BlockRefusal, Granted, LeasePool, PoolConfig, PortNet, Timestamp, Usage,
+};
+use ipnet::Ipv4Net;
+use slog::{Logger, info, warn};
+
+use crate::config::{PoolSettings, Sharing, pools_of};
+use crate::datapath::{Ask, Refusal};
+use crate::error::chain;
+use crate::shared::Shared;
+
+/// The pools of both kinds.
+#[derive(Debug)]
+pub(super) struct Supply {
+    addresses: LeasePool,
+    blocks: BlockPool,
+    log: Logger,
+}
+
+impl Supply {
+    /// Reads from the tables what is under lease.
+    pub(super) fn new(shared: &Shared, log: Logger) -> Result<Self, String> {
+        let (plan, settings) = (&shared.plan, &shared.settings);
+        let of = |sharing| plan.pools.iter().filter(move |pool: &&PoolSettings| pool.sharing == sharing);
+        let mut reserved: Vec<_> = settings.static_pairs.iter().map(|pair| pair.address).collect();
+        reserved.push(plan.router_address);
+        let mapped = plan.mapped_addresses(settings);
+        let config = PoolConfig {
+            pools: of(Sharing::Exclusive).map(|pool| pool.net).collect(),
+            reserved: reserved.iter().chain(&mapped).copied().collect(),
+            max_leases_per_subnet: plan.max_leases_per_subnet(settings),
+            rest: settings.address_rest,
+        };
+        let mut addresses = LeasePool::new(&config).map_err(|error| chain(&error))?;
+        addresses.rebuild(&shared.tables.leases, crate::clock::now());
+        let nets = of(Sharing::Ports).map(|pool| PortNet {
+            net: pool.net,
+            first_port: pool.ports.first(),
+            last_port: pool.ports.last(),
+            reserved_ports: pool
+                .reserved_ports
+                .iter()
+                .flat_map(|range| range.first()..=range.last())
+                .collect(),
+        });
+        // The router's own address is shared like the others: what is for nobody else is for the router.
+        let taken = settings.static_pairs.iter().map(|pair| pair.address).chain(mapped);
+        let config = BlockPoolConfig {
+            nets: nets.collect(),
+            block_size: settings.sessions.block_size,
+            max_ports_per_subscriber: settings.quota.most_ports(plan.automatic),
+            reserved_addresses: taken.collect(),
+            reserved_endpoints: settings
+                .forwards
+                .iter()
+                .map(|forward| (forward.address, forward.port))
+                .collect(),
+            seed: None,
+        };
+        let mut blocks = BlockPool::new(&config).map_err(|error| chain(&error))?;
+        blocks.rebuild(&shared.tables.nat);
+        Ok(Self { addresses, blocks, log })
+    }
+
+    /// Leases a host what it is served with. `None`: not now.
+    pub(super) fn acquire(
+        &mut self,
+        shared: &Shared,
+        ask: Ask,
+        now: Timestamp,
+    ) -> Option<Result<(), Refusal>> {
+        let served: Vec<Ipv4Net> = pools_of(&shared.plan.pools, ask.host).map(|pool| pool.net).collect();
+        let sharing = pools_of(&shared.plan.pools, ask.host).next().map(|pool| pool.sharing);
+        let result = match sharing {
+            None => Err(Refusal::PoolExhausted),
+            Some(Sharing::Exclusive) => self.acquire_address(shared, ask, &served, now),
+            Some(Sharing::Ports) => self.acquire_block(shared, ask, &served, now),
+        };
+        if result.is_err() {
+            shared.lease_counters.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(result)
+    }
+
+    fn acquire_address(
+        &mut self,
+        shared: &Shared,
+        ask: Ask,
+        served: &[Ipv4Net],
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let host = ask.host;
+        let leases = &shared.tables.leases;
+        let known = leases.peek_host(host).is_some();
+        match self.addresses.grant_from(leases, host, now, |net| served.contains(&net)) {
+            Ok(lease) => {
+                if !known {
+                    shared.lease_counters.granted.fetch_add(1, Ordering::Relaxed);
+                    info!(self.log, "lease granted"; "host" => %host, "address" => %lease.address);
+                }
+                Ok(())
+            }
+            Err(refused) => {
+                let refusal = match refused {
+                    fast_nat::Refusal::PoolExhausted { .. } => Refusal::PoolExhausted,
+                    fast_nat::Refusal::SubnetLimit { .. } => Refusal::SubnetLimit,
+                    fast_nat::Refusal::NotEligible { .. } => Refusal::SourceNotEligible,
+                    fast_nat::Refusal::TableFull { .. } => Refusal::TableFull,
+                };
+                warn!(self.log, "lease refused"; "host" => %host, "reason" => refusal.as_str(), "because" => %refused);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn acquire_block(
+        &mut self,
+        shared: &Shared,
+        ask: Ask,
+        served: &[Ipv4Net],
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let Ask { host, class } = ask;
+        let may_use = |net: Ipv4Net| served.contains(&net);
+        match self.blocks.grant_from(&shared.tables.nat, host, class, now, may_use) {
+            Ok(Granted::Already) => Ok(()),
+            Ok(Granted::New { address, first_port, size, .. }) => {
+                shared.lease_counters.granted.fetch_add(1, Ordering::Relaxed);
+                info!(self.log, "port block given"; "host" => %host, "address" => %address,
+                    "ports" => format!("{first_port}-{}", first_port + (size - 1)));
+                Ok(())
+            }
+            Err(refused) => {
+                let refusal = match refused {
+                    BlockRefusal::PoolExhausted | BlockRefusal::AddressExhausted(_) => Refusal::PoolExhausted,
+                    BlockRefusal::PortQuota { .. } | BlockRefusal::TooManyBlocks => Refusal::PortQuota,
+                    BlockRefusal::NotEligible(_) => Refusal::SourceNotEligible,
+                    BlockRefusal::TableFull => Refusal::TableFull,
+                };
+                warn!(self.log, "port block refused"; "host" => %host, "reason" => refusal.as_str(), "because" => %refused);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// A lease has ended: its address rests and is then free.
+    pub(super) fn free_address(&mut self, shared: &Shared, address: Ipv4Addr, now: Timestamp) {
+        self.addresses.free(&shared.tables.leases, address, now);
+    }
+
+    /// Takes a block back, if it is still idle.
+    pub(super) fn take_back(&mut self, shared: &Shared, block: BlockRef, now: Timestamp) {
+        if let Some(lease) = self.blocks.take_back(&shared.tables.nat, block, now) {
+            shared.lease_counters.returned.fetch_add(1, Ordering::Relaxed);
+            info!(self.log, "port block returned"; "host" => %lease.host, "address" => %lease.address,
+                "ports" => format!("{}-{}", lease.first_port, lease.first_port + (lease.size - 1)));
+        }
+    }
+
+    /// How each pool is used.
+    pub(super) fn usage(&mut self, now: Timestamp) -> Vec<(Ipv4Net, Usage)> {
+        let blocks = self.blocks.usage().into_iter().map(|usage| {
+            let fast_nat::BlockUsage { net, used, free, high_water, .. } = usage;
+            (net, Usage { net, used, free, resting: 0, high_water })
+        });
+        self.addresses.usage(now).into_iter().map(|usage| (usage.net, usage)).chain(blocks).collect()
+    }
+}

@@ -1,0 +1,269 @@
+//! The judgement and the translation of one packet.
+
+mod outputs;
+mod reunite;
+mod v4;
+mod v6;
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
+
+use fast_nat::nat64::{Nat64, Passing, PortClass, Protocol as Shared, Refused, Signal};
+use fast_nat::{LeaseTable, Timestamp};
+use interproto::{Ipv6Packet, PortRewrite, Ports, Protocol};
+use parking_lot::Mutex;
+
+use super::fragments::FragmentBuffer;
+use super::{Counters, DropReason, Refusal, Rules, TokenBucket, Traffic};
+
+/// Where translated packets go.
+pub trait Output {
+    /// Writes one packet. `false`: it was not taken.
+    fn write(&mut self, packet: &[u8]) -> bool;
+}
+
+impl<F: FnMut(&[u8]) -> bool + ?Sized> Output for F {
+    fn write(&mut self, packet: &[u8]) -> bool {
+        self(packet)
+    }
+}
+
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Translated and written, as one packet or several.
+    Forward,
+    /// Its sender has no address or no port yet: the packet is unchanged and can be parked.
+    Hold(Ask),
+    /// A fragment that waits for others of its datagram.
+    Parked,
+    /// It was for the router itself, and was replied to.
+    Answered,
+    /// Not forwarded; already counted, and answered where an answer is due.
+    Drop(DropReason),
+    /// The kernel's own chatter on the device: not for us, and nothing is wrong with it.
+    Ignore,
+}
+
+/// What `pool` is to be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ask {
+    /// For whom.
+    pub host: Ipv6Addr,
+    /// Where it shares its address: ports of which kind.
+    pub class: PortClass,
+}
+
+/// The state that all workers share.
+#[derive(Debug)]
+pub struct Tables {
+    /// Who holds which address.
+    pub leases: LeaseTable,
+    /// Who has which port, and its sessions.
+    pub nat: Nat64,
+    /// Fragments that wait. They are rare, and so is waiting for this lock.
+    pub fragments: Mutex<FragmentBuffer>,
+}
+
+/// What a turn leaves to its worker.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// Blocks that will soon be needed.
+    pub ahead: Vec<Ask>,
+    /// Fragments whose first one has come: each a packet that is to be routed next.
+    pub released: Vec<Box<[u8]>>,
+}
+
+/// The rate limits of the router's own ICMP errors.
+#[derive(Debug)]
+pub struct Limiters {
+    v4: TokenBucket,
+    v6: TokenBucket,
+}
+
+/// The identifications of IPv4 packets that leave without DF and brought none of their own.
+///
+/// One worker gives out all 65,536 before it repeats one (RFC 6864 §4), in an order that an outsider cannot count along
+/// with: a congruential generator of full period.
+#[derive(Debug)]
+pub struct Identifications(u16);
+
+impl Identifications {
+    /// Begins at `seed`, which should differ from worker to worker.
+    pub fn new(seed: u16) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u16 {
+        // Full period: the increment is odd, and the multiplier is one more than a multiple of four.
+        self.0 = self.0.wrapping_mul(25_173).wrapping_add(13_849);
+        self.0
+    }
+}
+
+impl Limiters {
+    /// Both full: so many errors a second, and a fifth of them at once.
+    pub fn new(errors_per_second: u32, now: Timestamp) -> Self {
+        let bucket = || TokenBucket::new(errors_per_second, errors_per_second.div_ceil(5), now);
+        Self { v4: bucket(), v6: bucket() }
+    }
+}
+
+/// The packet path of one worker for one batch: one generation of the rules, one `now`.
+#[derive(Debug)]
+pub struct Router<'w> {
+    /// The state that all workers share.
+    pub tables: &'w Tables,
+    /// The rules.
+    pub rules: &'w Rules,
+    /// What the worker has counted.
+    pub counters: &'w Counters,
+    /// The worker's rate limits.
+    pub limiters: &'w mut Limiters,
+    /// The worker's IPv4 identifications.
+    pub identifications: &'w mut Identifications,
+    /// What is left to the worker.
+    pub scratch: &'w mut Scratch,
+    /// The time of this batch.
+    pub now: Timestamp,
+}
+
+/// Why a packet goes no further by the way that was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Hold(Ask),
+    Drop(DropReason),
+    /// An echo request for the router itself.
+    Echo,
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Drop(refusal.into())
+    }
+}
+
+impl Router<'_> {
+    /// Routes the packet at `packet` of `storage`, with [`interproto::HEADROOM`] bytes free before it.
+    pub fn process(
+        &mut self,
+        storage: &mut [u8],
+        packet: Range<usize>,
+        out: &mut (impl Output + ?Sized),
+    ) -> Verdict {
+        let length = packet.len();
+        match storage.get(packet.start).map(|first| first >> 4) {
+            Some(6) => self.counters.received_v6.count(length),
+            Some(4) => self.counters.received_v4.count(length),
+            _ => {}
+        }
+        self.process_again(storage, packet, out)
+    }
+
+    /// The same for a packet that has been counted as received: it was parked.
+    pub fn process_again(
+        &mut self,
+        storage: &mut [u8],
+        packet: Range<usize>,
+        out: &mut (impl Output + ?Sized),
+    ) -> Verdict {
+        match storage.get(packet.start).map(|first| first >> 4) {
+            Some(6) => self.six_to_four(storage, packet, out),
+            Some(4) => self.four_to_six(storage, packet, out),
+            _ => self.drop(Refusal::NotIp.into()),
+        }
+    }
+
+    /// Refuses a packet that was held: counts it, and answers its sender where an answer is due.
+    pub fn refuse(
+        &mut self,
+        storage: &mut [u8],
+        packet: Range<usize>,
+        refusal: Refusal,
+        out: &mut (impl Output + ?Sized),
+    ) {
+        if let Ok(checked) = Ipv6Packet::check(storage, packet) {
+            self.answer_v6(checked, refusal.into(), out);
+        }
+        self.drop(refusal.into());
+    }
+
+    fn drop(&self, reason: DropReason) -> Verdict {
+        self.counters.dropped(reason);
+        Verdict::Drop(reason)
+    }
+}
+
+/// What the state is told of a packet.
+fn passing(packet: &[u8], flags: u8) -> Passing<'_> {
+    let signal = match flags {
+        _ if flags & 0x04 != 0 => Signal::Rst,
+        _ if flags & 0x02 != 0 => Signal::Syn,
+        _ if flags & 0x01 != 0 => Signal::Fin,
+        _ => Signal::None,
+    };
+    Passing { signal, segments: 1, bytes: packet.len() as u32, packet }
+}
+
+/// The protocol, the source port and the destination port of a flow that can share an address. An echo's identifier is the port
+/// of its host.
+fn shared_flow(protocol: Protocol, ports: Ports, identifier_is_source: bool) -> Option<(Shared, u16, u16)> {
+    match (protocol, ports) {
+        (Protocol::Tcp, Ports::Pair { source, destination }) => Some((Shared::Tcp, source, destination)),
+        (Protocol::Udp, Ports::Pair { source, destination }) => Some((Shared::Udp, source, destination)),
+        (Protocol::Icmp, Ports::Identifier(number)) if identifier_is_source => {
+            Some((Shared::Icmp, number, 0))
+        }
+        (Protocol::Icmp, Ports::Identifier(number)) => Some((Shared::Icmp, 0, number)),
+        _ => None,
+    }
+}
+
+/// The rewrite of a flow's ports.
+fn rewritten(protocol: Shared, identifier: u16, source: u16, destination: u16) -> PortRewrite {
+    match protocol {
+        Shared::Icmp => PortRewrite::Identifier(identifier),
+        Shared::Tcp | Shared::Udp => PortRewrite::Pair { source, destination },
+    }
+}
+
+/// The reason that stands for a refusal of the engine, for a packet with this signal from the IPv4 side, if it is from there.
+fn refusal(refused: Refused, from_v4: Option<Signal>) -> Refusal {
+    match refused {
+        Refused::NeedsBlock(_) => Refusal::PoolExhausted,
+        Refused::NoSession => Refusal::NoSession,
+        Refused::SessionQuota => Refusal::SessionQuota,
+        Refused::RateQuota => Refusal::RateQuota,
+        Refused::TableFull => Refusal::TableFull,
+        Refused::Stored => Refusal::SynStored,
+        // A SYN from outside is never answered before its time (RFC 5382 REQ-4).
+        Refused::NoBinding | Refused::Filtered if from_v4 == Some(Signal::Syn) => Refusal::SynUnwanted,
+        Refused::NoBinding => Refusal::NoBinding,
+        Refused::Filtered => Refusal::Filtered,
+    }
+}
+
+/// Writes what a translation yields, and counts it one way or the other.
+fn forward(
+    mut packets: interproto::Packets<'_>,
+    forwarded: &Traffic,
+    counters: &Counters,
+    out: &mut (impl Output + ?Sized),
+) -> Verdict {
+    while let Some(packet) = packets.next() {
+        if out.write(packet) {
+            forwarded.count(packet.len());
+        } else {
+            counters.dropped(Refusal::WriteFailed.into());
+        }
+    }
+    Verdict::Forward
+}
+
+/// Whether an IPv4 address can be that of one host elsewhere: not "this network", loopback, multicast or reserved.
+fn is_host_v4(address: Ipv4Addr) -> bool {
+    !matches!(address.octets()[0], 0 | 127 | 224..)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,282 @@
+//! Packets from the IPv6 side.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
+
+use fast_nat::is_eligible_host;
+use fast_nat::nat64::{Outbound, Refused};
+use interproto::{EmbeddedRewrite, Ipv6Packet, PortRewrite, Ports, Rewrite, Tuple};
+
+use super::reunite::Reunited;
+use super::{
+    Ask, DropReason, Output, Refusal, Router, Stop, Verdict, forward, passing, refusal, rewritten,
+    shared_flow,
+};
+use crate::config::Sharing;
+
+/// What the rules make of a packet, before any table is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Allowed {
+    prefix: u8,
+    destination: Ipv4Addr,
+    /// Whom it belongs to: its sender, or, of an ICMP error, the one whose packet it is about.
+    host: Ipv6Addr,
+}
+
+impl Router<'_> {
+    pub(super) fn six_to_four(
+        &mut self,
+        storage: &mut [u8],
+        packet: Range<usize>,
+        out: &mut (impl Output + ?Sized),
+    ) -> Verdict {
+        // The kernel sends router solicitations and MLD reports on every device of its own accord.
+        if packet.len() > 24 && storage.get(packet.start + 24) == Some(&0xff) {
+            self.counters.kernel_chatter.add(1);
+            return Verdict::Ignore;
+        }
+        let checked = match Ipv6Packet::check(storage, packet.clone()) {
+            Ok(checked) => checked,
+            Err(reason) => return self.drop(reason.into()),
+        };
+        let tuple = checked.tuple();
+        let Some(part) = checked.fragment() else { return self.route_v6(checked, tuple.ports, out) };
+        let reunited = match self.allows_v6(&tuple, None) {
+            Ok(allowed) => {
+                let needs_ports = self.is_shared_host(allowed.host);
+                self.reunite_v6(storage, &tuple, &part, needs_ports)
+            }
+            Err(_) => Reunited::Now(tuple.ports),
+        };
+        match reunited {
+            Reunited::Now(ports) => match Ipv6Packet::check(storage, packet) {
+                Ok(checked) => self.route_v6(checked, ports, out),
+                Err(reason) => self.drop(reason.into()),
+            },
+            Reunited::Whole(mut whole) => {
+                match Ipv6Packet::check_reassembled(&mut whole.storage, whole.packet) {
+                    Ok(checked) => {
+                        let ports = checked.tuple().ports;
+                        self.route_v6(checked, ports, out)
+                    }
+                    Err(reason) => self.drop(reason.into()),
+                }
+            }
+            Reunited::Not(verdict) => verdict,
+        }
+    }
+
+    /// Translates a packet whose ports are known: its own, or those of its datagram's first fragment.
+    fn route_v6(
+        &mut self,
+        mut checked: Ipv6Packet<'_>,
+        ports: Ports,
+        out: &mut (impl Output + ?Sized),
+    ) -> Verdict {
+        let tuple = Tuple { ports, ..checked.tuple() };
+        let judged = self
+            .allows_v6(&tuple, checked.embedded().as_ref())
+            .and_then(|allowed| self.map_v6(&checked, &tuple, allowed));
+        let reason = match judged {
+            Ok(rewrite) => match checked.translate(&rewrite, self.identifications.next(), &self.rules.params)
+            {
+                interproto::Verdict::Forward(packets) => {
+                    return forward(packets, &self.counters.forwarded_6to4, self.counters, out);
+                }
+                interproto::Verdict::Reply(reason)
+                | interproto::Verdict::Hold(reason)
+                | interproto::Verdict::Drop(reason) => reason.into(),
+            },
+            Err(Stop::Hold(ask)) => match checked.refusal() {
+                None => return Verdict::Hold(ask),
+                // It takes no lease.
+                Some(reason) => reason.into(),
+            },
+            Err(Stop::Echo) => return self.reply_v6(checked, out),
+            Err(Stop::Drop(reason)) => reason,
+        };
+        let verdict = self.drop(reason);
+        self.answer_v6(checked, reason, out);
+        verdict
+    }
+
+    /// What the rules say of a packet.
+    fn allows_v6(
+        &self,
+        tuple: &Tuple<Ipv6Addr>,
+        embedded: Option<&Tuple<Ipv6Addr>>,
+    ) -> Result<Allowed, Stop> {
+        let rules = self.rules;
+        let (prefix, destination) = rules.extract(tuple.destination).ok_or(Refusal::NotInPrefix)?;
+        if rules.is_translated(tuple.source) {
+            return Err(Refusal::SourceInPrefix.into());
+        }
+        // An ICMP error may come from a router on the way, which holds no lease and never takes one (RFC 6791).
+        let host = embedded.map_or(tuple.source, |embedded| embedded.destination);
+        if !is_eligible_host(host) {
+            return Err(Refusal::SourceNotEligible.into());
+        }
+        if rules.allow_from.as_ref().is_some_and(|allowed| !allowed.contains(host)) {
+            return Err(Refusal::SourceNotAllowed.into());
+        }
+        if rules.deny_to.contains(destination) {
+            return Err(Refusal::DestinationDenied.into());
+        }
+        if !rules.permits(prefix, destination) {
+            return Err(Refusal::NonGlobal.into());
+        }
+        Ok(Allowed { prefix, destination, host })
+    }
+
+    /// The IPv4 address that a host has for itself, if it has one.
+    fn own_address(&self, host: Ipv6Addr) -> Option<Ipv4Addr> {
+        let rules = self.rules;
+        rules.eam.0.to_v4(host).or_else(|| {
+            rules
+                .has_leases
+                .then(|| self.tables.leases.by_host(host, self.now))
+                .flatten()
+                .map(|lease| lease.address)
+        })
+    }
+
+    /// The same, without refreshing its lease.
+    fn peek_address(&self, host: Ipv6Addr) -> Option<Ipv4Addr> {
+        let rules = self.rules;
+        rules.eam.0.to_v4(host).or_else(|| {
+            rules.has_leases.then(|| self.tables.leases.peek_host(host)).flatten().map(|lease| lease.address)
+        })
+    }
+
+    /// Whether a host shares its address, so that its fragments need ports.
+    fn is_shared_host(&self, host: Ipv6Addr) -> bool {
+        self.rules.sharing_of(host) == Some(Sharing::Ports) && self.peek_address(host).is_none()
+    }
+
+    /// Looks up what the packet is to leave with.
+    fn map_v6(
+        &mut self,
+        checked: &Ipv6Packet<'_>,
+        tuple: &Tuple<Ipv6Addr>,
+        allowed: Allowed,
+    ) -> Result<Rewrite<Ipv4Addr>, Stop> {
+        let Allowed { prefix, destination, host } = allowed;
+        if let Some(embedded) = checked.embedded() {
+            return self.map_error_v6(tuple, &embedded, allowed);
+        }
+        if checked.is_echo_request() && self.is_own(destination) {
+            return Err(Stop::Echo);
+        }
+        if let Some(source) = self.own_address(host) {
+            return Ok(Rewrite { source, destination, ports: PortRewrite::Keep, embedded: None });
+        }
+        match self.rules.sharing_of(host) {
+            Some(Sharing::Ports) => {}
+            Some(Sharing::Exclusive) => {
+                return Err(Stop::Hold(Ask { host, class: fast_nat::nat64::PortClass::High }));
+            }
+            None => return Err(Refusal::PoolExhausted.into()),
+        }
+        let flow = shared_flow(tuple.protocol, tuple.ports, true).ok_or(Refusal::ProtocolNotShared)?;
+        let (protocol, port, remote_port) = flow;
+        // Nothing begins with a packet that will be refused.
+        if let Some(reason) = checked.refusal() {
+            return Err(Stop::Drop(reason.into()));
+        }
+        let flow = Outbound { prefix, protocol, host, port, remote: destination, remote_port };
+        let packet = passing(checked.bytes(), checked.tcp_flags());
+        match self.tables.nat.outbound(&flow, &packet, self.now) {
+            Ok(mapped) => {
+                if let Some(class) = mapped.wants_block {
+                    self.scratch.ahead.push(Ask { host, class });
+                }
+                if mapped.created {
+                    self.counters.sessions_begun.add(1);
+                }
+                let ports = rewritten(protocol, mapped.port, mapped.port, remote_port);
+                Ok(Rewrite { source: mapped.address, destination, ports, embedded: None })
+            }
+            Err(Refused::NeedsBlock(class)) => Err(Stop::Hold(Ask { host, class })),
+            Err(refused) => Err(refusal(refused, None).into()),
+        }
+    }
+
+    /// An ICMP error about a packet that a host was sent. It refreshes nothing (RFC 5508 REQ-6).
+    fn map_error_v6(
+        &self,
+        tuple: &Tuple<Ipv6Addr>,
+        embedded: &Tuple<Ipv6Addr>,
+        allowed: Allowed,
+    ) -> Result<Rewrite<Ipv4Addr>, Stop> {
+        let Allowed { destination, host, .. } = allowed;
+        let unrelated = Stop::from(Refusal::UnrelatedError);
+        let (prefix, peer) = self.rules.extract(embedded.source).ok_or(unrelated)?;
+        let (address, ports) = match self.peek_address(host) {
+            Some(address) => (address, PortRewrite::Keep),
+            None => {
+                // It went the other way: the host was its destination.
+                let flow = shared_flow(embedded.protocol, embedded.ports, false).ok_or(unrelated)?;
+                let (protocol, remote_port, port) = flow;
+                let flow = Outbound { prefix, protocol, host, port, remote: peer, remote_port };
+                let mapped = self.tables.nat.find_outbound(&flow).ok_or(unrelated)?;
+                (mapped.address, rewritten(protocol, mapped.port, remote_port, mapped.port))
+            }
+        };
+        Ok(Rewrite {
+            source: self.error_source(tuple.source, host, address),
+            destination,
+            ports: PortRewrite::Keep,
+            embedded: Some(EmbeddedRewrite { source: peer, destination: address, ports }),
+        })
+    }
+
+    /// The IPv4 source of an error that `sender` has sent about a packet to `host`: its own address if it has one, else
+    /// one of the pool for such routers, else that of the host (RFC 7915 §5.1, RFC 6791).
+    fn error_source(&self, sender: Ipv6Addr, host: Ipv6Addr, address: Ipv4Addr) -> Ipv4Addr {
+        if sender == host {
+            return address;
+        }
+        match self.peek_address(sender) {
+            Some(own) => own,
+            None => self.rules.router_pool.map_or(address, |pool| pool.stand_in(sender)),
+        }
+    }
+
+    /// Whether an IPv4 address is the router's own: that of its ICMP errors, and every one that is shared by ports.
+    pub(super) fn is_own(&self, address: Ipv4Addr) -> bool {
+        address == self.rules.icmp_source_v4 || self.rules.is_shared(address)
+    }
+
+    fn reply_v6(&mut self, checked: Ipv6Packet<'_>, out: &mut (impl Output + ?Sized)) -> Verdict {
+        let Some(reply) = checked.echo_reply() else {
+            return self.drop(interproto::DropReason::BadIcmpChecksum.into());
+        };
+        if out.write(reply) {
+            self.counters.echo_replies.add(1);
+            Verdict::Answered
+        } else {
+            self.drop(Refusal::WriteFailed.into())
+        }
+    }
+
+    pub(super) fn answer_v6(
+        &mut self,
+        about: Ipv6Packet<'_>,
+        reason: DropReason,
+        out: &mut (impl Output + ?Sized),
+    ) {
+        let Some(kind) = reason.answer_v6() else { return };
+        if !about.may_be_answered() {
+            return;
+        }
+        // Before the error is made: a flood must not cost more than its count.
+        if !self.limiters.v6.take(self.now) {
+            self.counters.icmp_errors_limited.add(1);
+            return;
+        }
+        let answer = about.error(kind, self.rules.icmp_source_v6, &self.rules.params);
+        if answer.is_some_and(|answer| out.write(answer)) {
+            self.counters.icmp_errors.add(1);
+        }
+    }
+}
