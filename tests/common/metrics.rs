@@ -1,9 +1,21 @@
 //! The router's metrics, as values.
 
+use std::fmt;
+
 /// One scrape.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Metrics {
     samples: Vec<Sample>,
+}
+
+/// What is not zero, for the message of a failed test.
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Sample { name, labels, value } in self.samples.iter().filter(|sample| sample.value != 0) {
+            write!(f, "\n{}{{{labels}}} {value}", name.trim_start_matches("protomask_"))?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -33,8 +33,7 @@ fn two_thousand_connections_of_fifty_hosts_are_open_at_once_behind_one_address()
         return;
     }
     // A transitory timeout that lasts while two thousand connections open, and not much longer.
-    let timers =
-        "[timers]\nbelow_rfc = true\ntcp_transitory = \"5s\"\ntcp_port_rest = \"1s\"\nblock_idle = \"1s\"\n";
+    let timers = "[timers]\nbelow_rfc = true\ntcp_transitory = \"5s\"\ntcp_port_rest = \"1s\"\nport_rest = \"1s\"\nblock_idle = \"1s\"\n";
     let (lab, router) = start(&addresses(HOSTS), timers);
     let server = Server::tcp_echo(&lab.server, (SERVER, 7)).unwrap();
 

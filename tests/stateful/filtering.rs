@@ -62,7 +62,9 @@ fn third_party(answered: bool) -> Option<IcmpError> {
     router.wait_for_dropped("filtered", 1);
 
     // Whom the host has sent something may send from any port.
+    let elsewhere = udp(&lab.server, (OTHER, 9999));
     host.send_to(b"now I do", (through(OTHER), 9999)).unwrap();
+    assert_eq!(hear(&elsewhere), ("now I do".to_owned(), public));
     stranger.send_to(b"and now", public).unwrap();
     let heard = hear(&host);
     assert_eq!(

@@ -89,6 +89,11 @@ fn fragments_of_two_hosts_with_one_identification_are_not_mixed() {
     let at_server = udp(&lab.server, (SERVER, 7777));
     let injector = Injector::new(lab.client());
     let [one, other] = lab.clients[0].addresses[..] else { panic!("two addresses") };
+    // Blocks for both of them: few packets may wait for one.
+    for host in [one, other] {
+        injector.send(&datagram((host, 4000).into(), (through(SERVER), 7777).into(), b"hello"));
+        assert_eq!(hear(&at_server).0, "hello");
+    }
     for round in 0..20_u16 {
         let trains = [one, other].map(|host| {
             let text = format!("{host} in round {round}; ").repeat(200);

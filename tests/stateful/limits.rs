@@ -168,8 +168,8 @@ fn live(good: &Client) {
                 let target = (through(SERVER), 7).into();
                 let echoed = tcp_exchange(&good.namespace, None, target, &sent, PATIENCE).unwrap();
                 assert_eq!(echoed, sent);
-                // New identifiers and new ports all the time.
-                assert!(ping_as(good, 0, echoed.len() as u16).is_reply());
+                // Not more than it may have.
+                pause(Duration::from_millis(10));
             }
         });
     });
@@ -190,7 +190,7 @@ fn a_subscriber_that_sprays_packets_disturbs_nobody_and_heals_afterwards() {
     }
     let more = "[quota]\nports = 2048\nsessions = 600\nnew_sessions_per_second = 300\nnew_sessions_burst = 600\n\
                 [fragments]\nmemory = 262144\n\
-                [timers]\nbelow_rfc = true\ntcp_transitory = \"2s\"\ntcp_port_rest = \"1s\"\nblock_idle = \"1s\"\n";
+                [timers]\nbelow_rfc = true\ntcp_transitory = \"2s\"\ntcp_port_rest = \"1s\"\nport_rest = \"1s\"\nblock_idle = \"1s\"\n";
     let (lab, router) = start(&clients(2), more);
     let _echo = Server::tcp_echo(&lab.server, (SERVER, 7)).unwrap();
     let (bad, good) = (&lab.clients[0], &lab.clients[1]);

@@ -64,7 +64,7 @@ fn each_block_is_recorded_once_when_given_and_once_when_returned_and_its_host_is
     let file = file.to_str().unwrap();
     let config = shared(&format!(
         "[records]\nfile = \"{file}\"\n\
-         [timers]\nbelow_rfc = true\nudp = \"2s\"\nicmp = \"2s\"\nport_rest = \"0s\"\nblock_idle = \"1s\"\n"
+         [timers]\nbelow_rfc = true\nudp = \"2s\"\nicmp = \"2s\"\nport_rest = \"0s\"\ntcp_port_rest = \"0s\"\nblock_idle = \"1s\"\n"
     ));
     let router = crate::common::Router::start(&lab, &["--config", &lab.file("records.toml", &config)]);
     let echo = Server::udp_echo(&lab.server, (SERVER, 7)).unwrap();
