@@ -115,9 +115,9 @@ fn an_established_connection_is_probed_when_its_time_is_over_and_goes_on_if_its_
     let (lab, router) =
         start(&clients(2), &timers("tcp_established = \"2s\"\ntcp_transitory = \"1500ms\"\n"));
     let (mut near, mut far) = pair(&lab, 0, 80);
-    let (_dead, _) = pair(&lab, 1, 81);
+    let _dead = pair(&lab, 1, 81);
     wait_for_sessions(&router, 2);
-    // The second host is gone without a word.
+    // The second host is gone without a word, and its server has nothing to say to it.
     lab.clients[1].namespace.down("eth0").unwrap();
     let at_client = Sniffer::new(lab.client());
     let start = Instant::now();
