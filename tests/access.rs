@@ -92,7 +92,7 @@ fn a_non_global_address_under_the_well_known_prefix_is_refused_unless_allowed() 
     if !netlab::kernel_tests_possible() {
         return;
     }
-    let pool = ["--pool-prefix", "203.0.113.0/24"];
+    let pool = ["--pool-prefix", "203.0.113.0/24", "--sharing", "exclusive"];
     let lab = Lab::new();
     let router = Router::start(&lab, &pool);
     let target = well_known(Topology::SERVER_V4);

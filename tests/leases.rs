@@ -40,7 +40,7 @@ fn a_pool_that_runs_out_refuses_new_hosts_only_and_heals_when_a_lease_has_ended_
     let lab = Lab::with(&TopologyOptions { addresses_per_client: 3, ..TopologyOptions::default() });
     // Of a /30 the router keeps the first address for itself; one is left for hosts.
     let lease = SHORT_LEASE.replace("address_rest = \"1s\"", "address_rest = \"3s\"");
-    let config = format!("{lease}[[pool]]\nprefix = \"203.0.113.0/30\"\n");
+    let config = format!("{lease}[[pool]]\nprefix = \"203.0.113.0/30\"\nsharing = \"exclusive\"\n");
     let router = Router::start(&lab, &["--config", &lab.file("pool.toml", &config)]);
     let [first, second, third] = lab.clients[0].addresses[..] else { panic!("three addresses") };
 
@@ -74,7 +74,7 @@ fn a_lease_lasts_while_its_host_speaks() {
     }
     let lab = Lab::new();
     let echo = Server::udp_echo(&lab.server, (Topology::SERVER_V4, 7)).unwrap();
-    let config = format!("{SHORT_LEASE}[[pool]]\nprefix = \"203.0.113.0/24\"\n");
+    let config = format!("{SHORT_LEASE}[[pool]]\nprefix = \"203.0.113.0/24\"\nsharing = \"exclusive\"\n");
     let router = Router::start(&lab, &["--config", &lab.file("pool.toml", &config)]);
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(6) {
@@ -98,7 +98,7 @@ fn a_lease_ends_under_a_host_that_only_listens_so_no_outsider_can_pin_it() {
     }
     let lab = Lab::new();
     let echo = Server::udp_echo(&lab.server, (Topology::SERVER_V4, 7)).unwrap();
-    let config = format!("{SHORT_LEASE}[[pool]]\nprefix = \"203.0.113.0/24\"\n");
+    let config = format!("{SHORT_LEASE}[[pool]]\nprefix = \"203.0.113.0/24\"\nsharing = \"exclusive\"\n");
     let router = Router::start(&lab, &["--config", &lab.file("pool.toml", &config)]);
     speak(&lab, Topology::CLIENT_V6);
     let start = Instant::now();
@@ -134,7 +134,7 @@ fn a_host_that_comes_back_finds_its_old_address() {
     }
     let lab = Lab::with(&TopologyOptions { addresses_per_client: 2, ..TopologyOptions::default() });
     let echo = Server::udp_echo(&lab.server, (Topology::SERVER_V4, 7)).unwrap();
-    let config = format!("{SHORT_LEASE}[[pool]]\nprefix = \"203.0.113.0/24\"\n");
+    let config = format!("{SHORT_LEASE}[[pool]]\nprefix = \"203.0.113.0/24\"\nsharing = \"exclusive\"\n");
     let mut router = Router::start(&lab, &["--config", &lab.file("pool.toml", &config)]);
     let [first, second] = lab.clients[0].addresses[..] else { panic!("two addresses") };
     speak(&lab, first);
@@ -155,7 +155,7 @@ fn a_static_pair_is_reached_from_the_ipv4_side_before_its_host_has_sent_anything
     let [inside, outside] = lab.clients[0].addresses[..] else { panic!("two addresses") };
     // One address inside the pool and one outside of it, which gets a route of its own.
     let config = format!(
-        "translation_prefix = \"64:ff9b:1::/96\"\n[[pool]]\nprefix = \"203.0.113.0/24\"\n\
+        "translation_prefix = \"64:ff9b:1::/96\"\n[[pool]]\nprefix = \"203.0.113.0/24\"\nsharing = \"exclusive\"\n\
          [[static]]\naddress = \"203.0.113.2\"\nhost = \"{inside}\"\n\
          [[static]]\naddress = \"192.0.2.10\"\nhost = \"{outside}\"\n"
     );
@@ -184,7 +184,7 @@ fn one_subnet_cannot_take_more_leases_than_it_may() {
     }
     let options = TopologyOptions { clients: 2, addresses_per_client: 3, ..TopologyOptions::default() };
     let lab = Lab::with(&options);
-    let config = "translation_prefix = \"64:ff9b:1::/96\"\nmax_leases_per_subnet = 2\n[[pool]]\nprefix = \"203.0.113.0/24\"\n";
+    let config = "translation_prefix = \"64:ff9b:1::/96\"\nmax_leases_per_subnet = 2\n[[pool]]\nprefix = \"203.0.113.0/24\"\nsharing = \"exclusive\"\n";
     let router = Router::start(&lab, &["--config", &lab.file("limit.toml", config)]);
     let [first, second, third] = lab.clients[0].addresses[..] else { panic!("three addresses") };
     assert!(ping_as(&lab, first).is_reply());

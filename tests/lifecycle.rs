@@ -68,7 +68,14 @@ fn a_router_that_keeps_its_state_is_adopted_by_the_next_one() {
     assert_eq!(lab.marks(), marks, "all of it stays");
 
     // The next one wants other routes and no masquerade: what it does not want goes.
-    let prefix = ["--translation-prefix", "64:ff9b:1:1::/96", "--pool-prefix", "203.0.113.0/24"];
+    let prefix = [
+        "--translation-prefix",
+        "64:ff9b:1:1::/96",
+        "--pool-prefix",
+        "203.0.113.0/24",
+        "--sharing",
+        "exclusive",
+    ];
     let router = Router::start(&lab, &prefix);
     assert_eq!(device(&lab), made, "the same device, not a new one of the same name");
     assert_eq!(lab.marks(), ["link nat64", NET_OF_POOL, "route 64:ff9b:1:1::/96"]);

@@ -589,7 +589,7 @@ fn the_operators_choices_are_seen_on_the_wire_and_in_the_log() {
          traffic_class = \"dscp:46\"\n\
          udp_zero_checksum = \"drop\"\n\
          [[pool]]\n\
-         prefix = \"203.0.113.0/24\"\n",
+         prefix = \"203.0.113.0/24\"\nsharing = \"exclusive\"\n",
     );
     let mut router = Router::start(&lab, &["--config", &file]);
     let echo = Server::udp_echo(&lab.server, (SERVER, 7)).unwrap();

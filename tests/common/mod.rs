@@ -34,9 +34,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// For what should not come: long enough for a thing that does come by mistake.
 pub(crate) const SHORT: Duration = Duration::from_millis(500);
 
-/// A prefix and a pool that fit the documentation addresses of [`netlab::Topology`].
-pub(crate) const PLAIN: [&str; 4] =
-    ["--translation-prefix", "64:ff9b:1::/96", "--pool-prefix", "203.0.113.0/24"];
+/// A prefix and a pool of addresses for one host each, that fit the documentation addresses of [`netlab::Topology`].
+pub(crate) const PLAIN: [&str; 6] =
+    ["--translation-prefix", "64:ff9b:1::/96", "--pool-prefix", "203.0.113.0/24", "--sharing", "exclusive"];
 
 /// [`PLAIN`] and more.
 pub(crate) fn plain_and(more: &[&'static str]) -> Vec<&'static str> {

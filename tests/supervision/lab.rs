@@ -215,13 +215,13 @@ impl Lab {
     }
 
     pub(crate) fn lease(&self, host: usize) -> Option<Lease> {
-        self.shared.leases.peek_host(self.host(host))
+        self.shared.tables.leases.peek_host(self.host(host))
     }
 
     /// Who holds what, by address.
     pub(crate) fn leases(&self) -> Vec<(Ipv4Addr, Ipv6Addr)> {
         let mut leases: Vec<_> =
-            self.shared.leases.leases().map(|lease| (lease.address, lease.host)).collect();
+            self.shared.tables.leases.leases().map(|lease| (lease.address, lease.host)).collect();
         leases.sort_unstable();
         leases
     }

@@ -173,6 +173,23 @@ fn the_same_port_may_be_forwarded_for_another_protocol_or_address() {
 }
 
 #[test]
+fn a_host_looks_like_another_one_under_each_translation_prefix() {
+    let forward = |port: u16, prefix: &str| {
+        format!(
+            "[[forward]]\nprotocol = \"tcp\"\naddress = \"192.0.2.1\"\nport = {port}\nhost = \"2001:db8::80\"\n\
+             host_port = 80\nprefix = \"{prefix}\"\n"
+        )
+    };
+    let prefixes = "translation_prefix = [\"64:ff9b::/96\", \"2001:db8:64::/96\"]\n";
+    let (one, other) = (forward(80, "64:ff9b::/96"), forward(81, "2001:db8:64::/96"));
+    let forwards = parse(&format!("{prefixes}{POOLS}{one}{other}")).unwrap().forwards;
+    assert_eq!(
+        forwards.iter().map(|forward| (forward.port, forward.prefix)).collect::<Vec<_>>(),
+        [(80, 0), (81, 1)]
+    );
+}
+
+#[test]
 fn the_routers_address_is_nobodys_mapping() {
     refused(&[(
         "icmp_source_v4 = \"192.0.2.1\"\n[[eam]]\nipv4 = \"192.0.2.0/30\"\nipv6 = \"2001:db8::/126\"",

@@ -119,6 +119,7 @@ fn a_pool_that_nobody_is_ever_served_from_is_a_mistake() {
         [("ports", a), ("exclusive", all), ("ports", a)],
         [("ports", all), ("ports", a), ("ports", all)],
         [("exclusive", a), ("ports", both), ("exclusive", all)],
+        [("ports", a), ("exclusive", all), ("ports", "[\"2001:db8::/32\"]")],
         // The second one serves 2001:db8:b::/48 of its /47.
         [("exclusive", a), ("ports", "[\"2001:db8:a::/47\"]"), ("ports", b)],
     ] {

@@ -121,7 +121,6 @@ pub(super) struct Datagram {
     spans: Vec<Span>,
     /// The packets of the same parts, if they are parked.
     parked: Vec<Box<[u8]>>,
-    parked_bytes: usize,
 }
 
 impl Datagram {
@@ -136,7 +135,6 @@ impl Datagram {
             seen: 0,
             spans: Vec::new(),
             parked: Vec::new(),
-            parked_bytes: 0,
         }
     }
 
@@ -167,10 +165,8 @@ impl Datagram {
     /// Whether it fits to those that have come.
     fn judge_span(&self, fragment: &Fragment<'_>) -> Result<(), Trouble> {
         let Fragment { span, is_last, .. } = *fragment;
-        let mut contradicts = match self.end {
-            Some(end) => is_last || span.end > end,
-            None => false,
-        };
+        // A second end overlaps the first, or is before or behind it.
+        let mut contradicts = self.end.is_some_and(|end| span.end > end);
         for other in &self.spans {
             if *other == span && is_last == (self.end == Some(other.end)) {
                 return Err(Trouble::Refuse(FragmentRefusal::Duplicate));
@@ -180,16 +176,18 @@ impl Datagram {
         if contradicts { Err(Trouble::Lose(FragmentRefusal::Overlap)) } else { Ok(()) }
     }
 
-    /// The bytes that this is to be charged for when the step is done: at least what is allocated then. A vector has room for
-    /// four, or for twice what it was last too small for.
+    /// The bytes that this is to be charged for when the step is done: at least what is allocated then.
     pub(super) fn charge(&self, step: Step, fragment: &Fragment<'_>) -> usize {
         let count = self.spans.len() + 1;
-        let spans = BLOCK + (4 + 2 * count) * size_of::<Span>();
+        // A vector begins with room for four, and doubles it.
+        let room = count.next_power_of_two().max(4);
+        let spans = BLOCK + room * size_of::<Span>();
         match step {
             Step::Pass(_) | Step::Release(_) => spans,
             Step::Park => {
-                let slots = BLOCK + (4 + 2 * count) * size_of::<Box<[u8]>>();
-                spans + slots + count * BLOCK + self.parked_bytes + fragment.packet.len()
+                let packets = self.parked.iter().map(|packet| packet.len()).sum::<usize>();
+                let slots = BLOCK + room * size_of::<Box<[u8]>>();
+                spans + slots + count * BLOCK + packets + fragment.packet.len()
             }
         }
     }
@@ -208,7 +206,6 @@ impl Datagram {
                 if matches!(need, Need::Whole) {
                     self.state = State::Collecting;
                 }
-                self.parked_bytes += fragment.packet.len();
                 self.parked.push(fragment.packet.into());
             }
         }
@@ -216,7 +213,6 @@ impl Datagram {
 
     /// Hands out what is parked, in its order of arrival.
     pub(super) fn release(&mut self) -> Vec<Box<[u8]>> {
-        self.parked_bytes = 0;
         std::mem::take(&mut self.parked)
     }
 

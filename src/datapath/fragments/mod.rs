@@ -154,8 +154,8 @@ pub enum Taken {
     },
 }
 
-/// A datagram that was put together, as `check_reassembled` wants it: the headers of the first fragment, and behind them the whole
-/// payload.
+/// A datagram that was put together, as `check_reassembled` wants it: the headers of the first fragment, and behind them the
+/// whole payload.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Whole {
     /// [`interproto::HEADROOM`] free bytes, and the datagram.

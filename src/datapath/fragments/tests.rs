@@ -242,6 +242,7 @@ fn an_overlap_loses_the_whole_datagram_and_what_still_comes_of_it() {
     for (offset, length) in bad {
         for collect in [false, true] {
             let mut buffer = buffer();
+            let empty = buffer.usage();
             // From 8 to 40, by 16 bytes.
             for piece in &[Piece::new(8, 16, true), Piece::new(24, 16, true)] {
                 assert_eq!(piece.take(&mut buffer, key(1, 1), 0, collect), Taken::Parked);
@@ -259,7 +260,7 @@ fn an_overlap_loses_the_whole_datagram_and_what_still_comes_of_it() {
                 refused(FragmentRefusal::Overlap, 3),
                 "{bad:?}"
             );
-            assert_eq!(buffer.usage().packets, 0);
+            assert_eq!(buffer.usage(), Usage { datagrams: 1, ..empty }, "only its place is taken");
             for later in [Piece::new(0, 8, true), Piece::new(40, 8, false), Piece::new(8, 16, true)] {
                 assert_eq!(
                     later.take(&mut buffer, key(1, 1), 1999, collect),
@@ -416,6 +417,7 @@ fn a_worker_that_read_its_clock_earlier_turns_nothing_back() {
     let [first, second] = &train(16, &[0, 8])[..] else { panic!() };
     assert_eq!(second.pass(&mut buffer, key(1, 1), 1000), Taken::Parked);
     assert_eq!(second.pass(&mut buffer, key(1, 2), 900), Taken::Parked);
+    buffer.verify(&Limits::DEFAULT);
     assert_eq!(buffer.wake_after(at(1000)), Some(Duration::from_secs(2)));
     assert_eq!(buffer.expire(at(2950)), Lost::default());
     assert!(matches!(first.pass(&mut buffer, key(1, 2), 2900), Taken::Release { .. }));
@@ -430,6 +432,7 @@ fn congestion_that_one_fragment_met_is_told_by_the_whole_datagram() {
         ([not_ect, not_ect], Some(not_ect)),
         ([ect0, ect0], Some(ect0)),
         ([ect0, ect1], Some(ect0)),
+        ([ect1, ce], Some(ce)),
         ([not_ect, ect0], Some(not_ect)),
         ([ect0, ce], Some(ce)),
         ([ce, ect1], Some(ce)),

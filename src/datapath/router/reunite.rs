@@ -42,15 +42,16 @@ impl Router<'_> {
         part: &FragmentPart,
         needs_ports: bool,
     ) -> Reunited {
-        // The first fragment of UDP without a checksum: that of the whole datagram can be computed (RFC 7915 §4.5).
+        // The first fragment of UDP without a checksum: that of the whole datagram can be computed (RFC 7915 §4.5). Only where
+        // the fragments have to meet here anyhow: who has an address for itself is translated without any memory.
         let checksum = storage.get(part.payload.start + 6..part.payload.start + 8);
-        let without_checksum = tuple.protocol == Protocol::Udp
+        let without_checksum = needs_ports
+            && tuple.protocol == Protocol::Udp
             && self.rules.params.udp_zero_checksum == ZeroChecksum::Compute
             && part.offset == 0
             && checksum == Some(&[0, 0]);
         let whole = tuple.protocol == Protocol::Icmp || without_checksum;
-        // Later fragments of UDP do not say whether their first one has a checksum.
-        if !whole && !needs_ports && tuple.protocol != Protocol::Udp {
+        if !whole && !needs_ports {
             return Reunited::Now(tuple.ports);
         }
         self.reunite(&Key::v4(tuple, part), part, (!whole).then_some(tuple.ports), storage)

@@ -1,11 +1,16 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use etherparse::{Icmpv4Type, Icmpv6Type, PacketBuilder, SlicedPacket, TransportSlice};
-use fast_nat::LeaseKind;
+use fast_nat::nat64::NatConfig;
+use fast_nat::{EamTable, LeaseKind, LeaseTable};
 use interproto::{HEADROOM, Params};
 use rfc6052::NonGlobal;
 
 use super::*;
+use crate::config::Sharing;
+use crate::datapath::fragments::Limits;
+use crate::datapath::{Eams, PoolRule};
 
 const HOST: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
@@ -15,11 +20,12 @@ const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
 /// A router whose one host holds a lease, and whose rules a test may change.
 struct Lab {
-    leases: LeaseTable,
+    tables: Tables,
     rules: Rules,
     counters: Counters,
     limiters: Limiters,
     identifications: Identifications,
+    scratch: Scratch,
 }
 
 impl Lab {
@@ -27,7 +33,15 @@ impl Lab {
         let leases = LeaseTable::new(16, Duration::from_secs(1));
         leases.insert(HOST, ADDRESS, LeaseKind::Dynamic, at(0)).unwrap();
         let rules = Rules {
-            prefix: "64:ff9b:1::/96".parse().unwrap(),
+            prefixes: vec!["64:ff9b:1::/96".parse().unwrap()],
+            pools: vec![PoolRule {
+                net: "203.0.113.0/24".parse().unwrap(),
+                sharing: Sharing::Exclusive,
+                hosts: None,
+            }],
+            has_leases: true,
+            eam: Eams(Arc::new(EamTable::default())),
+            answer_filtered: true,
             non_global: NonGlobal::Refuse,
             allow_from: None,
             deny_to: std::iter::empty::<ipnet::Ipv4Net>().collect(),
@@ -36,17 +50,24 @@ impl Lab {
             router_pool: None,
             params: Params::default(),
         };
-        Self {
+        let tables = Tables {
             leases,
+            nat: Nat64::new(NatConfig { max_sessions: 1000, max_bindings: 1000, ..NatConfig::default() })
+                .unwrap(),
+            fragments: Mutex::new(FragmentBuffer::new(Limits::DEFAULT)),
+        };
+        Self {
+            tables,
             rules,
             counters: Counters::default(),
             limiters: Limiters::new(1000, at(0)),
             identifications: Identifications::new(1),
+            scratch: Scratch::default(),
         }
     }
 
     fn peer(&self) -> Ipv6Addr {
-        self.rules.prefix.embed(PEER)
+        self.rules.prefix(0).embed(PEER)
     }
 
     fn process(&mut self, packet: &[u8], now: Timestamp) -> (Verdict, Vec<Vec<u8>>) {
@@ -54,11 +75,12 @@ impl Lab {
         storage[HEADROOM..].copy_from_slice(packet);
         let mut out = Vec::new();
         let mut router = Router {
-            leases: &self.leases,
+            tables: &self.tables,
             rules: &self.rules,
             counters: &self.counters,
             limiters: &mut self.limiters,
             identifications: &mut self.identifications,
+            scratch: &mut self.scratch,
             now,
         };
         let range = HEADROOM..storage.len();
@@ -78,6 +100,11 @@ impl Lab {
         assert_eq!(self.counters.drops(reason), before + 1);
         assert_eq!(out.first().map(|packet| icmp_type(packet)), answer, "{reason}");
     }
+}
+
+/// What a host without an address of its own asks for.
+fn ask(host: Ipv6Addr) -> Ask {
+    Ask { host, class: PortClass::High }
 }
 
 fn at(millis: u64) -> Timestamp {
@@ -155,14 +182,14 @@ fn a_host_without_a_lease_is_held_and_an_address_without_one_is_unreachable() {
     let mut lab = Lab::new();
     let stranger = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 8);
     let (verdict, out) = lab.process(&udp_v6(stranger, lab.peer()), at(1));
-    assert_eq!((verdict, out.len()), (Verdict::Hold(stranger), 0));
+    assert_eq!((verdict, out.len()), (Verdict::Hold(ask(stranger)), 0));
     lab.refuses(&udp_v4(PEER, Ipv4Addr::new(203, 0, 113, 8)), Refusal::NoBinding, Some((3, 1)));
 }
 
 #[test]
 fn only_outbound_packets_refresh_a_lease() {
     let mut lab = Lab::new();
-    let last_seen = |lab: &Lab| lab.leases.peek_host(HOST).unwrap().last_seen;
+    let last_seen = |lab: &Lab| lab.tables.leases.peek_host(HOST).unwrap().last_seen;
     lab.process(&udp_v4(PEER, ADDRESS), at(10_000));
     assert_eq!(last_seen(&lab), at(0), "RFC 4787 REQ-6: an outsider cannot pin a lease");
     let quoted = udp_v4(ADDRESS, PEER);
@@ -201,7 +228,7 @@ fn who_may_not_use_the_router_and_what_may_not_be_reached_is_told_so() {
 #[test]
 fn the_well_known_prefix_refuses_non_global_addresses_both_ways_unless_told_otherwise() {
     let mut lab = Lab::new();
-    lab.rules.prefix = rfc6052::Prefix::WELL_KNOWN;
+    lab.rules.prefixes = vec![rfc6052::Prefix::WELL_KNOWN];
     lab.refuses(&udp_v6(HOST, lab.peer()), Refusal::NonGlobal, Some((1, 1)));
     lab.refuses(&udp_v4(PEER, ADDRESS), Refusal::NonGlobal, None);
     lab.rules.non_global = NonGlobal::Allow;
@@ -212,12 +239,12 @@ fn the_well_known_prefix_refuses_non_global_addresses_both_ways_unless_told_othe
 #[test]
 fn an_error_reaches_the_host_whose_packet_it_is_about_whatever_its_own_source() {
     let mut lab = Lab::new();
-    lab.rules.prefix = rfc6052::Prefix::WELL_KNOWN;
+    lab.rules.prefixes = vec![rfc6052::Prefix::WELL_KNOWN];
     // A router with a private address on the way: traceroute must see it (RFC 7915 §4.1).
     let private = Ipv4Addr::new(10, 0, 0, 1);
     let (verdict, out) = lab.process(&error_v4(private, ADDRESS, &udp_v4(ADDRESS, PEER)), at(1));
     assert_eq!(verdict, Verdict::Forward);
-    assert_eq!(addresses_v6(&out[0]), (lab.rules.prefix.embed(private), HOST));
+    assert_eq!(addresses_v6(&out[0]), (lab.rules.prefix(0).embed(private), HOST));
     assert_eq!(addresses_v6(&out[0][48..]), (HOST, lab.peer()), "the packet inside, the right way round");
 }
 
@@ -238,7 +265,7 @@ fn an_error_from_a_router_without_a_lease_leaves_with_the_hosts_address_and_take
     assert_eq!(verdict, Verdict::Forward);
     assert_eq!(addresses_v4(&out[0]), (ADDRESS, PEER));
     assert_eq!(addresses_v4(&out[0][28..]), (PEER, ADDRESS));
-    assert_eq!(lab.leases.len(), 1);
+    assert_eq!(lab.tables.leases.len(), 1);
 }
 
 #[test]
@@ -251,12 +278,12 @@ fn an_error_from_a_router_without_a_lease_leaves_with_an_address_of_the_pool_for
     let (_, out) = lab.process(&error_v6(router, lab.peer(), &about), at(1));
     assert_eq!(addresses_v4(&out[0]), (pool.stand_in(router), PEER));
     assert_eq!(addresses_v4(&out[0][28..]), (PEER, ADDRESS), "the packet inside is the host's");
-    assert_eq!(lab.leases.len(), 1, "no lease is taken");
+    assert_eq!(lab.tables.leases.len(), 1, "no lease is taken");
     // The host itself, and a router that has an address, answer with their own.
     let (_, out) = lab.process(&error_v6(HOST, lab.peer(), &about), at(1));
     assert_eq!(addresses_v4(&out[0]), (ADDRESS, PEER));
     let own = Ipv4Addr::new(203, 0, 113, 77);
-    lab.leases.insert(router, own, LeaseKind::Dynamic, at(0)).unwrap();
+    lab.tables.leases.insert(router, own, LeaseKind::Dynamic, at(0)).unwrap();
     let (_, out) = lab.process(&error_v6(router, lab.peer(), &about), at(1));
     assert_eq!(addresses_v4(&out[0]), (own, PEER));
 }
@@ -267,14 +294,14 @@ fn a_packet_that_will_be_refused_takes_no_lease_and_its_sender_is_told() {
     let mut lab = Lab::new();
     let stranger = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 99);
     let whole = udp_v6(stranger, lab.peer());
-    assert_eq!(lab.process(&whole, at(1)).0, Verdict::Hold(stranger));
+    assert_eq!(lab.process(&whole, at(1)).0, Verdict::Hold(ask(stranger)));
     let mut expired = whole.clone();
     expired[7] = 1;
     lab.refuses(&expired, interproto::DropReason::HopLimitExceeded, Some((3, 0)));
-    // The first fragment of an echo request: to be reassembled, which is not done here yet.
+    // The first fragment of an echo request waits for the others, which takes no lease either.
     let mut fragment = [&whole[..40], &[58, 0, 0, 1, 0, 0, 0, 7, 128, 0, 1, 2, 0, 7, 0, 1]].concat();
     (fragment[4], fragment[5], fragment[6]) = (0, 16, 44);
-    lab.refuses(&fragment, interproto::DropReason::FragmentedIcmp, Some((1, 1)));
+    assert_eq!(lab.process(&fragment, at(1)).0, Verdict::Parked);
     let mut forbidden = whole;
     forbidden[6] = 1;
     lab.refuses(&forbidden, interproto::DropReason::ForbiddenProtocol, Some((1, 1)));
@@ -333,11 +360,12 @@ fn a_write_that_fails_is_counted_as_a_loss() {
     storage[HEADROOM..].copy_from_slice(&packet);
     let range = HEADROOM..storage.len();
     let mut router = Router {
-        leases: &lab.leases,
+        tables: &lab.tables,
         rules: &lab.rules,
         counters: &lab.counters,
         limiters: &mut lab.limiters,
         identifications: &mut lab.identifications,
+        scratch: &mut lab.scratch,
         now: at(1),
     };
     router.process(&mut storage, range, &mut |_: &[u8]| false);

@@ -140,6 +140,10 @@ impl Session {
         self.standing.store(standing.0, Ordering::Relaxed);
     }
 
+    pub(super) fn remote_address(&self) -> Ipv4Addr {
+        endpoint_parts(self.remote.load(Ordering::Relaxed)).0
+    }
+
     /// The timer begins anew. Time does not run backwards.
     #[inline]
     pub(super) fn refresh(&self, tick: u32) {

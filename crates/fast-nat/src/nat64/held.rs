@@ -133,7 +133,12 @@ impl Held<'_> {
         let before = session.standing();
         let mut standing = before;
         match side {
-            Side::V6 if packet.signal != Signal::Rst && !standing.taken_part() => {
+            // Without room for the permit it goes on as it was: nobody more is let in by it.
+            Side::V6
+                if packet.signal != Signal::Rst
+                    && !standing.taken_part()
+                    && self.permit(session.binding.load(Ordering::Relaxed), session.remote_address()) =>
+            {
                 standing = standing.with_taken_part();
                 binding.taken_part.fetch_add(1, Ordering::Relaxed);
             }
@@ -201,7 +206,8 @@ impl Held<'_> {
         self.touch(Slab::<Session>::made_with(id));
         let Some(session) = nat.sessions.get(id) else { return Err(Refused::TableFull) };
         let remote_bits = endpoint(remote.0, remote.1);
-        if !self.permit(binding_id, remote.0) {
+        // Only who was sent to lets others of its address in: an outsider's sessions do not keep the door open.
+        if side == Side::V6 && !self.permit(binding_id, remote.0) {
             nat.sessions.give_back(id);
             return Err(Refused::TableFull);
         }
@@ -226,7 +232,9 @@ impl Held<'_> {
         let place = nat.by_remote.place(nat.hasher.session(binding_id, remote_bits));
         if !nat.by_remote.insert(place, id) {
             turn(&session.version);
-            self.withdraw(binding_id, remote.0);
+            if side == Side::V6 {
+                self.withdraw(binding_id, remote.0);
+            }
             nat.sessions.give_back(id);
             return Err(Refused::TableFull);
         }
@@ -262,9 +270,9 @@ impl Held<'_> {
             binding.hint.store(0, Ordering::Relaxed);
         }
         turn(&session.version);
-        self.withdraw(binding_id, endpoint_parts(remote).0);
         nat.by_protocol[bound.protocol() as usize].fetch_sub(1, Ordering::Relaxed);
         if session.standing().taken_part() {
+            self.withdraw(binding_id, endpoint_parts(remote).0);
             binding.taken_part.fetch_sub(1, Ordering::Relaxed);
         }
         nat.sessions.give_back(id);

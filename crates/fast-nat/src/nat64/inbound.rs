@@ -67,8 +67,14 @@ impl Nat64 {
             held.check_sessions(subscriber, Side::V4)?;
             self.check_room()?;
             held.take_token(subscriber, Side::V4, tick)?;
-            let state =
-                if flow.protocol == Protocol::Tcp { tcp::first(Side::V4) } else { SessionState::OneWay };
+            let state = if flow.protocol == Protocol::Tcp {
+                // An earlier one of its SYNs may wait: it has been let in now, and nothing is to be sent about it (RFC 5382
+                // REQ-4).
+                self.stored.take(from_to(flow));
+                tcp::first(Side::V4)
+            } else {
+                SessionState::OneWay
+            };
             let remote = (flow.remote, flow.remote_port);
             let session = held.begin_session(id, &bound, remote, state, (Side::V4, packet, tick))?;
             return Ok(reached(&bound, Some(session), true));
@@ -79,8 +85,12 @@ impl Nat64 {
 
     /// Keeps a TCP SYN in case its host opens the same connection, if there is room.
     fn store(&self, flow: &Inbound, packet: &Passing<'_>, tick: u32) -> Option<Refused> {
-        let from_to = (endpoint(flow.remote, flow.remote_port), endpoint(flow.address, flow.port));
         let is_syn = flow.protocol == Protocol::Tcp && packet.signal == Signal::Syn;
-        (is_syn && self.stored.keep(from_to, packet.packet, tick)).then_some(Refused::Stored)
+        (is_syn && self.stored.keep(from_to(flow), packet.packet, tick)).then_some(Refused::Stored)
     }
+}
+
+/// What a stored SYN is known by.
+fn from_to(flow: &Inbound) -> super::stored::Flow {
+    (endpoint(flow.remote, flow.remote_port), endpoint(flow.address, flow.port))
 }

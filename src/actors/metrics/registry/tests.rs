@@ -15,6 +15,7 @@ fn sample() -> Sample {
             .map(|(number, reason)| (reason.as_str(), number as u64))
             .collect(),
         pools: vec![PoolSample {
+            unit: "addresses",
             name: "192.0.2.0/24".to_owned(),
             used: 3,
             free: 250,

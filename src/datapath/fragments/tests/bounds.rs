@@ -117,6 +117,75 @@ fn of_a_source_that_has_its_share_the_oldest_datagram_goes() {
     buffer.verify(&limits);
 }
 
+/// It is itself the oldest, and another source's is between the two.
+#[test]
+fn a_datagram_that_grows_makes_room_among_the_others_of_its_source_alone() {
+    let limits = Limits { memory: 200_000, datagrams: 80, ..Limits::DEFAULT };
+    let mut buffer = FragmentBuffer::new(limits);
+    let pieces = train(24_000, &[0, 8, 8008, 16_008]);
+    assert_eq!(pieces[1].pass(&mut buffer, key(1, 1), 0), Taken::Parked);
+    assert_eq!(pieces[1].pass(&mut buffer, key(2, 1), 0), Taken::Parked);
+    assert_eq!(pieces[1].pass(&mut buffer, key(1, 2), 0), Taken::Parked);
+    assert_eq!(buffer.usage().packets, 3);
+    assert_eq!(pieces[2].pass(&mut buffer, key(1, 1), 0), Taken::Parked);
+    buffer.verify(&limits);
+    assert_eq!(buffer.expire(at(0)), Lost { source_share: 1, ..Lost::default() });
+    let parked = |places: &[usize]| places.iter().map(|place| pieces[*place].packet()).collect();
+    let released = Taken::Release { ports: PORTS, parked: parked(&[1, 2]) };
+    assert_eq!(pieces[0].pass(&mut buffer, key(1, 1), 0), released);
+    let released = Taken::Release { ports: PORTS, parked: parked(&[1]) };
+    assert_eq!(pieces[0].pass(&mut buffer, key(2, 1), 0), released);
+    assert_eq!(pieces[0].pass(&mut buffer, key(1, 2), 0), Taken::Now(PORTS));
+}
+
+/// The same of the whole buffer, whose oldest datagram it is, and whose others are of other sources.
+#[test]
+fn a_datagram_that_grows_makes_room_in_a_full_buffer() {
+    let limits = Limits { memory: 40_000, datagrams: 10, sources: 2, ..Limits::DEFAULT };
+    let mut buffer = FragmentBuffer::new(limits);
+    let pieces = train(24_000, &[0, 8, 8008, 16_008]);
+    for source in 1..=4 {
+        assert_eq!(pieces[1].pass(&mut buffer, key(source, 1), 0), Taken::Parked);
+    }
+    assert_eq!(pieces[2].pass(&mut buffer, key(1, 1), 0), Taken::Parked);
+    buffer.verify(&limits);
+    assert_eq!(buffer.expire(at(0)), Lost { buffer_full: 1, ..Lost::default() });
+    assert_eq!(pieces[0].pass(&mut buffer, key(2, 1), 0), Taken::Now(PORTS), "the second is gone");
+    for source in [1, 3, 4] {
+        assert!(matches!(pieces[0].pass(&mut buffer, key(source, 1), 0), Taken::Release { .. }));
+    }
+}
+
+#[test]
+fn a_bound_can_be_used_to_the_last_byte() {
+    let mut all = buffer();
+    let tables = all.usage().memory;
+    assert_eq!(later(8000).pass(&mut all, key(1, 1), 0), Taken::Parked);
+    let memory = FragmentBuffer::PER_DATAGRAM + all.usage().memory - tables;
+    for (memory, taken) in [(memory, Taken::Parked), (memory - 1, refused(FragmentRefusal::SourceShare, 1))] {
+        let limits = Limits { memory, datagrams: 1, sources: 1, ..Limits::DEFAULT };
+        let mut buffer = FragmentBuffer::new(limits);
+        assert_eq!(later(8000).pass(&mut buffer, key(1, 1), 0), taken);
+        buffer.verify(&limits);
+    }
+}
+
+/// As [`Limits::DEFAULT`] says.
+#[test]
+fn a_source_may_have_13_of_the_longest_pings_on_their_way() {
+    let mut buffer = buffer();
+    let starts: Vec<_> = (0..65_515).step_by(1232).collect();
+    let pieces = train(65_515, &starts);
+    for piece in &pieces[1..] {
+        for number in 0..13 {
+            assert_eq!(piece.collect(&mut buffer, key(1, number), 0), Taken::Parked);
+        }
+    }
+    for number in 0..13 {
+        assert!(matches!(pieces[0].collect(&mut buffer, key(1, number), 0), Taken::Whole(_)), "{number}");
+    }
+}
+
 /// Forged fragments of ever new sources: none of them has too much, and all together they fill the buffer. A train whose
 /// fragments come one soon after the other gets through.
 #[test]
