@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use netlab::{Server, TopologyOptions};
 
-use crate::common::packets::{TCP, flow};
+use crate::common::packets::{TCP, flow, icmp_error};
 use crate::common::wire::Sniffer;
 use crate::common::{Lab, PATIENCE, SHORT, eventually, through};
 use crate::lab::{
@@ -99,10 +99,12 @@ fn a_connection_that_both_ends_open_at_once_is_established_though_the_outsider_w
     if !netlab::kernel_tests_possible() {
         return;
     }
-    let (lab, router) = start(&TopologyOptions::default(), &filtering("address-dependent"));
+    let timers = "[timers]\nbelow_rfc = true\ntcp_incoming_syn = \"1s\"\n";
+    let (lab, router) = start(&TopologyOptions::default(), &(filtering("address-dependent") + timers));
     let (public, _stream, _server) = map(&lab, 4000);
     // Nobody listens at either end: a connection can only come of two SYNs.
     let at_server = Sniffer::new(&lab.server);
+    let errors = Sniffer::new(&lab.server);
     let at_client = Sniffer::new(lab.client());
     let (mut one, mut other) = std::thread::scope(|scope| {
         let outsider = scope.spawn(|| {
@@ -121,5 +123,10 @@ fn a_connection_that_both_ends_open_at_once_is_established_though_the_outsider_w
     });
     assert_eq!(other.peer_addr().unwrap(), public);
     assert_talks(&mut one, &mut other);
+    let metrics = router.metrics();
+    assert!(metrics.dropped("syn_stored") > 0, "{metrics:?}");
+    assert_eq!(metrics.all_dropped(), metrics.dropped("syn_stored"), "{metrics:?}");
+    // RFC 5382 REQ-4: what was taken up needs no error, also when its time would be over.
+    assert_eq!(errors.within(Duration::from_millis(1500), icmp_error), None);
     router.end();
 }

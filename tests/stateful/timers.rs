@@ -43,7 +43,9 @@ fn an_established_connection_that_is_idle_for_longer_than_a_half_open_one_may_go
         assert_talks(&mut far, &mut near);
     }
     wait_for_sessions(&router, 1);
-    assert_eq!(router.metrics().all_dropped(), 0);
+    let metrics = router.metrics();
+    assert_eq!(metrics.all_dropped(), 0, "{metrics:?}");
+    assert_eq!(metrics.sum("protomask_session_probes_total", &[]), 0, "nobody had to ask for it");
     router.end();
 }
 
