@@ -138,6 +138,7 @@ pub async fn set_up(
             timeout: settings.timers.fragment,
             ..fragments::Limits::DEFAULT
         })),
+        secret: std::hash::RandomState::new(),
     };
     let prepared = async {
         place_static_pairs(&tables.leases, &settings.static_pairs).map_err(StartError::StaticPair)?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use fast_nat::Timestamp;
 
-use super::{Ask, Refusal};
+use super::{Ask, Held, Parcel, Refusal};
 
 /// How many first packets wait, and how long.
 #[derive(Debug, Clone, Copy)]
@@ -57,14 +57,14 @@ pub struct Due {
     /// Hosts to ask for again.
     pub ask: Vec<Ask>,
     /// Packets whose wait is over.
-    pub timed_out: Vec<Box<[u8]>>,
+    pub timed_out: Vec<Parcel>,
 }
 
 #[derive(Debug)]
 struct Waiting {
     since: Timestamp,
     asked: Timestamp,
-    packets: Vec<Box<[u8]>>,
+    packets: Vec<Parcel>,
 }
 
 /// The packets that wait in one worker.
@@ -84,7 +84,9 @@ impl Hold {
     }
 
     /// Parks the packet of a host without a lease or a port.
-    pub fn park(&mut self, host: Ask, packet: &[u8], now: Timestamp) -> Parked {
+    pub fn park(&mut self, held: Held, packet: &[u8], now: Timestamp) -> Parked {
+        let Held { ask: host, ports } = held;
+        let parcel = || Parcel { packet: packet.into(), ports };
         self.forget_refusals(now);
         if let Some((_, refusal)) = self.refused.get(&host) {
             return Parked::Refused(*refusal);
@@ -93,23 +95,23 @@ impl Hold {
             if waiting.packets.len() >= self.limits.packets_per_host {
                 return Parked::Refused(Refusal::HoldFull);
             }
-            waiting.packets.push(packet.into());
+            waiting.packets.push(parcel());
             return Parked::Waits;
         }
         if self.waiting.len() >= self.limits.hosts || self.limits.packets_per_host == 0 {
             return Parked::Refused(Refusal::HoldFull);
         }
-        self.waiting.insert(host, Waiting { since: now, asked: now, packets: vec![packet.into()] });
+        self.waiting.insert(host, Waiting { since: now, asked: now, packets: vec![parcel()] });
         Parked::AskFor(host)
     }
 
     /// The host has a lease: its packets, in their order.
-    pub fn granted(&mut self, host: Ask) -> Vec<Box<[u8]>> {
+    pub fn granted(&mut self, host: Ask) -> Vec<Parcel> {
         self.waiting.remove(&host).map(|waiting| waiting.packets).unwrap_or_default()
     }
 
     /// The host gets no lease: its packets, to be refused, and the refusal is remembered for a while.
-    pub fn refused(&mut self, host: Ask, refusal: Refusal, now: Timestamp) -> Vec<Box<[u8]>> {
+    pub fn refused(&mut self, host: Ask, refusal: Refusal, now: Timestamp) -> Vec<Parcel> {
         self.forget_refusals(now);
         if self.forget.len() >= self.limits.hosts
             && let Some((_, oldest)) = self.forget.pop_front()
@@ -165,6 +167,10 @@ mod tests {
         Ask { host, class: fast_nat::nat64::PortClass::High }
     }
 
+    fn held(n: u16) -> Held {
+        Held { ask: host(n), ports: None }
+    }
+
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis)
     }
@@ -172,10 +178,10 @@ mod tests {
     #[test]
     fn a_host_is_asked_for_once_and_its_packets_keep_their_order() {
         let mut hold = Hold::new(Limits::default());
-        assert_eq!(hold.park(host(1), b"a", at(0)), Parked::AskFor(host(1)));
-        assert_eq!(hold.park(host(1), b"b", at(1)), Parked::Waits);
+        assert_eq!(hold.park(held(1), b"a", at(0)), Parked::AskFor(host(1)));
+        assert_eq!(hold.park(held(1), b"b", at(1)), Parked::Waits);
         let packets = hold.granted(host(1));
-        assert_eq!(packets.iter().map(|packet| &packet[..]).collect::<Vec<_>>(), [b"a", b"b"]);
+        assert_eq!(packets.iter().map(|parcel| &parcel.packet[..]).collect::<Vec<_>>(), [b"a", b"b"]);
         assert_eq!(hold.wake_after(), None);
         assert!(hold.granted(host(1)).is_empty(), "a repeated answer finds nothing");
     }
@@ -183,30 +189,30 @@ mod tests {
     #[test]
     fn more_packets_or_hosts_than_the_bounds_are_refused_by_name() {
         let mut hold = Hold::new(Limits { packets_per_host: 1, hosts: 1, ..Limits::default() });
-        assert_eq!(hold.park(host(1), b"a", at(0)), Parked::AskFor(host(1)));
-        assert_eq!(hold.park(host(1), b"b", at(0)), Parked::Refused(Refusal::HoldFull));
-        assert_eq!(hold.park(host(2), b"c", at(0)), Parked::Refused(Refusal::HoldFull));
+        assert_eq!(hold.park(held(1), b"a", at(0)), Parked::AskFor(host(1)));
+        assert_eq!(hold.park(held(1), b"b", at(0)), Parked::Refused(Refusal::HoldFull));
+        assert_eq!(hold.park(held(2), b"c", at(0)), Parked::Refused(Refusal::HoldFull));
     }
 
     #[test]
     fn an_unanswered_request_is_repeated_and_then_times_out() {
         let mut hold = Hold::new(Limits::default());
-        hold.park(host(1), b"a", at(0));
+        hold.park(held(1), b"a", at(0));
         assert_eq!(hold.due(at(99)), Due::default());
         assert_eq!(hold.due(at(100)).ask, [host(1)]);
         assert_eq!(hold.due(at(150)), Due::default());
         let due = hold.due(at(5000));
         assert_eq!((due.ask.len(), due.timed_out.len()), (0, 1));
-        assert_eq!(hold.park(host(1), b"a", at(5001)), Parked::AskFor(host(1)), "a timeout is not a refusal");
+        assert_eq!(hold.park(held(1), b"a", at(5001)), Parked::AskFor(host(1)), "a timeout is not a refusal");
     }
 
     #[test]
     fn a_refused_host_is_not_asked_for_again_before_the_refusal_is_forgotten() {
         let mut hold = Hold::new(Limits::default());
-        hold.park(host(1), b"a", at(0));
+        hold.park(held(1), b"a", at(0));
         assert_eq!(hold.refused(host(1), Refusal::PoolExhausted, at(10)).len(), 1);
-        assert_eq!(hold.park(host(1), b"b", at(500)), Parked::Refused(Refusal::PoolExhausted));
-        assert_eq!(hold.park(host(1), b"c", at(1010)), Parked::AskFor(host(1)));
+        assert_eq!(hold.park(held(1), b"b", at(500)), Parked::Refused(Refusal::PoolExhausted));
+        assert_eq!(hold.park(held(1), b"c", at(1010)), Parked::AskFor(host(1)));
     }
 
     #[test]
@@ -215,7 +221,7 @@ mod tests {
         for n in 1..=3 {
             hold.refused(host(n), Refusal::PoolExhausted, at(u64::from(n)));
         }
-        assert_eq!(hold.park(host(1), b"a", at(4)), Parked::AskFor(host(1)));
-        assert_eq!(hold.park(host(3), b"a", at(4)), Parked::Refused(Refusal::PoolExhausted));
+        assert_eq!(hold.park(held(1), b"a", at(4)), Parked::AskFor(host(1)));
+        assert_eq!(hold.park(held(3), b"a", at(4)), Parked::Refused(Refusal::PoolExhausted));
     }
 }

@@ -14,5 +14,5 @@ mod rules;
 pub use counters::{Counter, Counters, Traffic};
 pub use limiter::TokenBucket;
 pub use reason::{DropReason, Refusal};
-pub use router::{Ask, Identifications, Limiters, Output, Router, Scratch, Tables, Verdict};
+pub use router::{Ask, Held, Identifications, Limiters, Output, Parcel, Router, Scratch, Tables, Verdict};
 pub use rules::{Eams, NetSet, PoolRule, RouterPool, Rules};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fast_nat::Lease;
 use netlab::{Namespace, PingOptions, PingOutcome, Topology, TopologyOptions, http_get, ping};
-use protomask::config::{Partial, PartialPool, Placed, Prometheus};
+use protomask::config::{Partial, PartialPool, Placed, Prometheus, Sharing};
 use protomask::datapath::{DropReason, Refusal};
 use protomask::shared::Shared;
 use protomask::startup::set_up;
@@ -77,7 +77,10 @@ impl Lab {
         let options = TopologyOptions { addresses_per_client: wanted.hosts, ..TopologyOptions::default() };
         let topology = Topology::with(&options).unwrap();
         let interface = format!("sv{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let pools = wanted.pools.iter().map(|net| PartialPool::new(flag(net.parse().unwrap())));
+        let pools = wanted.pools.iter().map(|net| PartialPool {
+            sharing: Some(flag(Sharing::Exclusive)),
+            ..PartialPool::new(flag(net.parse().unwrap()))
+        });
         let settings = Partial {
             interface: Some(flag(interface)),
             translation_prefixes: Some(vec![flag(PREFIX.parse().unwrap())]),

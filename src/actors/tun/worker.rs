@@ -13,7 +13,7 @@ use easy_tun::{OpenQueue, PacketIo, Written};
 use fast_nat::Timestamp;
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
-use interproto::HEADROOM;
+use interproto::{HEADROOM, Ports};
 use slog::{o, warn};
 use tokio::sync::Notify;
 
@@ -22,7 +22,9 @@ use super::notices::Notices;
 use crate::actors::pool::AcquireLeases;
 use crate::clock;
 use crate::datapath::hold::{Hold, Limits, Parked};
-use crate::datapath::{Ask, Counters, Identifications, Limiters, Refusal, Router, Rules, Scratch, Verdict};
+use crate::datapath::{
+    Ask, Counters, Identifications, Limiters, Parcel, Refusal, Router, Rules, Scratch, Verdict,
+};
 use crate::shared::{Desk, LeaseAnswer, Shared};
 use crate::supervision::Birth;
 use crate::supervision::child::panic_text;
@@ -120,8 +122,8 @@ pub(super) fn spawn(seat: Arc<Seat>) -> io::Result<JoinHandle<()>> {
 enum Arrival {
     /// From the device.
     Read,
-    /// It had been parked.
-    Again,
+    /// It had been parked, as a fragment of a datagram with these ports or as a packet.
+    Again(Option<Ports>),
 }
 
 struct Worker<'s, Q> {
@@ -249,8 +251,9 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
         self.one_packet(length, moment, arrival);
         while !self.scratch.released.is_empty() {
             for fragment in std::mem::take(&mut self.scratch.released) {
-                self.buffer[HEADROOM..HEADROOM + fragment.len()].copy_from_slice(&fragment);
-                self.one_packet(fragment.len(), moment, Arrival::Again);
+                let length = fragment.packet.len();
+                self.buffer[HEADROOM..HEADROOM + length].copy_from_slice(&fragment.packet);
+                self.one_packet(length, moment, Arrival::Again(fragment.ports));
             }
         }
     }
@@ -259,10 +262,10 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
         let packet = HEADROOM..HEADROOM + length;
         let verdict = self.with_router(moment, |router, buffer, out| match arrival {
             Arrival::Read => router.process(buffer, packet, out),
-            Arrival::Again => router.process_again(buffer, packet, out),
+            Arrival::Again(ports) => router.process_again(buffer, packet, ports, out),
         });
-        let ask = match verdict {
-            Verdict::Hold(ask) => ask,
+        let held = match verdict {
+            Verdict::Hold(held) => held,
             Verdict::Drop(reason) => {
                 self.notices.dropped(
                     reason,
@@ -275,7 +278,9 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
             }
             Verdict::Forward | Verdict::Ignore | Verdict::Parked | Verdict::Answered => return,
         };
-        match self.hold.park(ask, &self.buffer[HEADROOM..HEADROOM + length], moment.now) {
+        let whole = self.scratch.whole.take();
+        let packet = whole.as_deref().unwrap_or(&self.buffer[HEADROOM..HEADROOM + length]);
+        match self.hold.park(held, packet, moment.now) {
             Parked::AskFor(ask) => {
                 self.ask.push(ask);
                 self.seat.desk().counters.held.add(1);
@@ -317,12 +322,14 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
     }
 
     /// A held packet of a host that has a lease now.
-    fn again(&mut self, packet: &[u8], moment: Moment<'_>) {
-        self.buffer[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
-        self.packet(packet.len(), moment, Arrival::Again);
+    fn again(&mut self, parcel: &Parcel, moment: Moment<'_>) {
+        let length = parcel.packet.len();
+        self.buffer[HEADROOM..HEADROOM + length].copy_from_slice(&parcel.packet);
+        self.packet(length, moment, Arrival::Again(parcel.ports));
     }
 
-    fn refuse(&mut self, packet: &[u8], refusal: Refusal, moment: Moment<'_>) {
+    fn refuse(&mut self, parcel: &Parcel, refusal: Refusal, moment: Moment<'_>) {
+        let packet = &parcel.packet;
         self.buffer[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
         self.with_router(moment, |router, buffer, out| {
             router.refuse(buffer, HEADROOM..HEADROOM + packet.len(), refusal, out);

@@ -5,6 +5,7 @@ mod reunite;
 mod v4;
 mod v6;
 
+use std::hash::RandomState;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
@@ -34,7 +35,7 @@ pub enum Verdict {
     /// Translated and written, as one packet or several.
     Forward,
     /// Its sender has no address or no port yet: the packet is unchanged and can be parked.
-    Hold(Ask),
+    Hold(Held),
     /// A fragment that waits for others of its datagram.
     Parked,
     /// It was for the router itself, and was replied to.
@@ -54,6 +55,24 @@ pub struct Ask {
     pub class: PortClass,
 }
 
+/// A packet that is to be parked until `pool` has answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// What it waits for.
+    pub ask: Ask,
+    /// The ports of its datagram, if it is a fragment: it has met the others already.
+    pub ports: Option<Ports>,
+}
+
+/// A packet that was parked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parcel {
+    /// The packet.
+    pub packet: Box<[u8]>,
+    /// The ports of its datagram, if it is a fragment: it has met the others already.
+    pub ports: Option<Ports>,
+}
+
 /// The state that all workers share.
 #[derive(Debug)]
 pub struct Tables {
@@ -63,6 +82,8 @@ pub struct Tables {
     pub nat: Nat64,
     /// Fragments that wait. They are rare, and so is waiting for this lock.
     pub fragments: Mutex<FragmentBuffer>,
+    /// What makes the identifications of different hosts' fragments differ.
+    pub secret: RandomState,
 }
 
 /// What a turn leaves to its worker.
@@ -70,8 +91,10 @@ pub struct Tables {
 pub struct Scratch {
     /// Blocks that will soon be needed.
     pub ahead: Vec<Ask>,
-    /// Fragments whose first one has come: each a packet that is to be routed next.
-    pub released: Vec<Box<[u8]>>,
+    /// Fragments whose first one has come: they are to be routed next.
+    pub released: Vec<Parcel>,
+    /// The datagram that was put together of the fragments of a packet to be held: it is held in the packet's stead.
+    pub whole: Option<Box<[u8]>>,
 }
 
 /// The rate limits of the router's own ICMP errors.
@@ -157,19 +180,23 @@ impl Router<'_> {
             Some(4) => self.counters.received_v4.count(length),
             _ => {}
         }
-        self.process_again(storage, packet, out)
+        self.process_again(storage, packet, None, out)
     }
 
-    /// The same for a packet that has been counted as received: it was parked.
+    /// The same for a packet that was parked: it has been counted as received, and a fragment has met the others of its
+    /// datagram, whose `ports` are these.
     pub fn process_again(
         &mut self,
         storage: &mut [u8],
         packet: Range<usize>,
+        ports: Option<Ports>,
         out: &mut (impl Output + ?Sized),
     ) -> Verdict {
-        match storage.get(packet.start).map(|first| first >> 4) {
-            Some(6) => self.six_to_four(storage, packet, out),
-            Some(4) => self.four_to_six(storage, packet, out),
+        match (storage.get(packet.start).map(|first| first >> 4), ports) {
+            (Some(6), Some(ports)) => self.fragment_v6(storage, packet, ports, out),
+            (Some(4), Some(ports)) => self.fragment_v4(storage, packet, ports, out),
+            (Some(6), None) => self.six_to_four(storage, packet, out),
+            (Some(4), None) => self.four_to_six(storage, packet, out),
             _ => self.drop(Refusal::NotIp.into()),
         }
     }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use interproto::{FragmentPart, Ports, Protocol, Tuple, ZeroChecksum};
 
-use super::{Refusal, Router, Verdict};
+use super::{Parcel, Refusal, Router, Verdict};
 use crate::datapath::fragments::{Key, Taken, Whole};
 
 /// What became of a fragment.
@@ -68,7 +68,8 @@ impl Router<'_> {
         match taken {
             Taken::Now(ports) => Reunited::Now(ports),
             Taken::Release { ports, parked } => {
-                self.scratch.released.extend(parked);
+                let parcel = |packet| Parcel { packet, ports: Some(ports) };
+                self.scratch.released.extend(parked.into_iter().map(parcel));
                 Reunited::Now(ports)
             }
             Taken::Whole(whole) => {

@@ -55,6 +55,7 @@ impl Lab {
             nat: Nat64::new(NatConfig { max_sessions: 1000, max_bindings: 1000, ..NatConfig::default() })
                 .unwrap(),
             fragments: Mutex::new(FragmentBuffer::new(Limits::DEFAULT)),
+            secret: RandomState::new(),
         };
         Self {
             tables,
@@ -102,9 +103,9 @@ impl Lab {
     }
 }
 
-/// What a host without an address of its own asks for.
-fn ask(host: Ipv6Addr) -> Ask {
-    Ask { host, class: PortClass::High }
+/// What a packet of a host without an address of its own waits for.
+fn held(host: Ipv6Addr) -> Held {
+    Held { ask: Ask { host, class: PortClass::High }, ports: None }
 }
 
 fn at(millis: u64) -> Timestamp {
@@ -182,7 +183,7 @@ fn a_host_without_a_lease_is_held_and_an_address_without_one_is_unreachable() {
     let mut lab = Lab::new();
     let stranger = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 8);
     let (verdict, out) = lab.process(&udp_v6(stranger, lab.peer()), at(1));
-    assert_eq!((verdict, out.len()), (Verdict::Hold(ask(stranger)), 0));
+    assert_eq!((verdict, out.len()), (Verdict::Hold(held(stranger)), 0));
     lab.refuses(&udp_v4(PEER, Ipv4Addr::new(203, 0, 113, 8)), Refusal::NoBinding, Some((3, 1)));
 }
 
@@ -294,7 +295,7 @@ fn a_packet_that_will_be_refused_takes_no_lease_and_its_sender_is_told() {
     let mut lab = Lab::new();
     let stranger = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 99);
     let whole = udp_v6(stranger, lab.peer());
-    assert_eq!(lab.process(&whole, at(1)).0, Verdict::Hold(ask(stranger)));
+    assert_eq!(lab.process(&whole, at(1)).0, Verdict::Hold(held(stranger)));
     let mut expired = whole.clone();
     expired[7] = 1;
     lab.refuses(&expired, interproto::DropReason::HopLimitExceeded, Some((3, 0)));

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 use fast_nat::nat64::{Inbound, Refused};
-use interproto::{EmbeddedRewrite, Ipv4Packet, PortRewrite, Ports, Rewrite, Tuple};
+use interproto::{EmbeddedRewrite, Ipv4Packet, PortRewrite, Ports, Protocol, Rewrite, Tuple};
 
 use super::reunite::Reunited;
 use super::{
@@ -24,6 +24,11 @@ impl Router<'_> {
             Err(reason) => return self.drop(reason.into()),
         };
         let tuple = checked.tuple();
+        // Two hosts that reach each other by the router make the kernel tell them of a shorter way, which is none.
+        if tuple.protocol == Protocol::Icmp && checked.is_redirect() && self.is_own(tuple.destination) {
+            self.counters.kernel_chatter.add(1);
+            return Verdict::Ignore;
+        }
         let Some(part) = checked.fragment() else { return self.route_v4(checked, tuple.ports, out) };
         let reunited = if is_host_v4(tuple.source) && self.is_ours(tuple.destination) {
             let needs_ports = self.own_host(tuple.destination).is_none();
@@ -32,10 +37,7 @@ impl Router<'_> {
             Reunited::Now(tuple.ports)
         };
         match reunited {
-            Reunited::Now(ports) => match Ipv4Packet::check(storage, packet) {
-                Ok(checked) => self.route_v4(checked, ports, out),
-                Err(reason) => self.drop(reason.into()),
-            },
+            Reunited::Now(ports) => self.fragment_v4(storage, packet, ports, out),
             Reunited::Whole(mut whole) => {
                 match Ipv4Packet::check_reassembled(&mut whole.storage, whole.packet) {
                     Ok(checked) => {
@@ -46,6 +48,20 @@ impl Router<'_> {
                 }
             }
             Reunited::Not(verdict) => verdict,
+        }
+    }
+
+    /// A fragment that has met the others of its datagram.
+    pub(super) fn fragment_v4(
+        &mut self,
+        storage: &mut [u8],
+        packet: Range<usize>,
+        ports: Ports,
+        out: &mut (impl Output + ?Sized),
+    ) -> Verdict {
+        match Ipv4Packet::check(storage, packet) {
+            Ok(checked) => self.route_v4(checked, ports, out),
+            Err(reason) => self.drop(reason.into()),
         }
     }
 

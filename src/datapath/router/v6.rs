@@ -1,5 +1,6 @@
 //! Packets from the IPv6 side.
 
+use std::hash::BuildHasher as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
@@ -9,7 +10,7 @@ use interproto::{EmbeddedRewrite, Ipv6Packet, PortRewrite, Ports, Rewrite, Tuple
 
 use super::reunite::Reunited;
 use super::{
-    Ask, DropReason, Output, Refusal, Router, Stop, Verdict, forward, passing, refusal, rewritten,
+    Ask, DropReason, Held, Output, Refusal, Router, Stop, Verdict, forward, passing, refusal, rewritten,
     shared_flow,
 };
 use crate::config::Sharing;
@@ -44,25 +45,52 @@ impl Router<'_> {
         let reunited = match self.allows_v6(&tuple, None) {
             Ok(allowed) => {
                 let needs_ports = self.is_shared_host(allowed.host);
+                if needs_ports {
+                    self.renumber(storage, packet.start + part.headers, allowed.host);
+                }
                 self.reunite_v6(storage, &tuple, &part, needs_ports)
             }
             Err(_) => Reunited::Now(tuple.ports),
         };
         match reunited {
-            Reunited::Now(ports) => match Ipv6Packet::check(storage, packet) {
-                Ok(checked) => self.route_v6(checked, ports, out),
-                Err(reason) => self.drop(reason.into()),
-            },
+            Reunited::Now(ports) => self.fragment_v6(storage, packet, ports, out),
             Reunited::Whole(mut whole) => {
-                match Ipv6Packet::check_reassembled(&mut whole.storage, whole.packet) {
-                    Ok(checked) => {
-                        let ports = checked.tuple().ports;
-                        self.route_v6(checked, ports, out)
-                    }
-                    Err(reason) => self.drop(reason.into()),
+                let checked = match Ipv6Packet::check_reassembled(&mut whole.storage, whole.packet.clone()) {
+                    Ok(checked) => checked,
+                    Err(reason) => return self.drop(reason.into()),
+                };
+                let ports = checked.tuple().ports;
+                let verdict = self.route_v6(checked, ports, out);
+                if matches!(verdict, Verdict::Hold(_)) {
+                    self.scratch.whole = whole.storage.get(whole.packet).map(Box::from);
                 }
+                verdict
             }
             Reunited::Not(verdict) => verdict,
+        }
+    }
+
+    /// A fragment that has met the others of its datagram.
+    pub(super) fn fragment_v6(
+        &mut self,
+        storage: &mut [u8],
+        packet: Range<usize>,
+        ports: Ports,
+        out: &mut (impl Output + ?Sized),
+    ) -> Verdict {
+        match Ipv6Packet::check(storage, packet) {
+            Ok(checked) => self.route_v6(checked, ports, out),
+            Err(reason) => self.drop(reason.into()),
+        }
+    }
+
+    /// Gives a fragment another identification: hosts that share an address must not use the same ones (RFC 6864 §5.3.1). Those
+    /// of one host stay as different as they were, and those of two hosts are alike by chance only.
+    fn renumber(&self, storage: &mut [u8], behind_headers: usize, host: Ipv6Addr) {
+        let mask = (self.tables.secret.hash_one(host) as u16).to_be_bytes();
+        let lower = storage.get_mut(behind_headers - 2..behind_headers).unwrap_or_default();
+        for (byte, mask) in lower.iter_mut().zip(mask) {
+            *byte ^= mask;
         }
     }
 
@@ -88,7 +116,10 @@ impl Router<'_> {
                 | interproto::Verdict::Drop(reason) => reason.into(),
             },
             Err(Stop::Hold(ask)) => match checked.refusal() {
-                None => return Verdict::Hold(ask),
+                None => {
+                    let ports = checked.fragment().is_some().then_some(ports);
+                    return Verdict::Hold(Held { ask, ports });
+                }
                 // It takes no lease.
                 Some(reason) => reason.into(),
             },

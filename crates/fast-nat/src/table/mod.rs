@@ -136,6 +136,12 @@ impl LeaseTable {
         kind: LeaseKind,
         now: Timestamp,
     ) -> Result<Lease, InsertError> {
+        // Also in a full table a host that has the lease has it.
+        if let Some(there) = self.by_address(address)
+            && there.host == host
+        {
+            return Ok(there);
+        }
         if self.held.fetch_add(1, Ordering::Relaxed) >= self.capacity {
             self.held.fetch_sub(1, Ordering::Relaxed);
             return Err(InsertError::Full(self.capacity));
