@@ -19,11 +19,10 @@ impl Router<'_> {
         packet: Range<usize>,
         out: &mut (impl Output + ?Sized),
     ) -> Verdict {
+        let is_redirect = is_redirect(storage.get(packet.clone()).unwrap_or_default());
         let checked = match Ipv4Packet::check(storage, packet.clone()) {
             Ok(checked) => checked,
-            Err(interproto::DropReason::IcmpNotTranslatable)
-                if is_redirect(storage.get(packet).unwrap_or_default()) =>
-            {
+            Err(interproto::DropReason::IcmpNotTranslatable) if is_redirect => {
                 // Two hosts that reach each other by the router make the kernel tell them of a shorter way, which is none.
                 self.counters.kernel_chatter.add(1);
                 return Verdict::Ignore;
