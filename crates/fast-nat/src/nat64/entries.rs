@@ -301,6 +301,13 @@ pub(super) struct Host {
     pub(super) data: Mutex<HostData>,
 }
 
+impl Host {
+    /// Brings it into the cache.
+    pub(super) fn touch(&self) -> u32 {
+        self.link.load(Ordering::Relaxed)
+    }
+}
+
 impl Entry for Host {
     fn link(&self) -> &AtomicU32 {
         &self.link
@@ -366,6 +373,13 @@ pub(super) struct PortBlock {
     pub(super) owner: AtomicU32,
     link: AtomicU32,
     pub(super) data: Mutex<BlockData>,
+}
+
+impl PortBlock {
+    /// Brings it into the cache.
+    pub(super) fn touch(&self) -> u32 {
+        self.version.load(Ordering::Relaxed)
+    }
 }
 
 impl Entry for PortBlock {
