@@ -32,6 +32,11 @@ impl Nat64 {
         self.by_address.place(self.hasher.address_port(flow.address, flow.port, flow.protocol))
     }
 
+    #[inline]
+    pub(super) fn place_by_remote(&self, bound: &Bound, remote: u64) -> Place {
+        self.by_remote.place(self.hasher.session(bound.host, bound.key, remote))
+    }
+
     /// The binding of a host's port.
     #[inline]
     pub(super) fn binding_by_host(&self, flow: &Outbound) -> Option<(u32, Bound)> {
@@ -70,14 +75,14 @@ impl Nat64 {
 
     /// The session of a binding with this remote.
     #[inline]
-    pub(super) fn session_of(&self, binding: u32, remote: u64) -> Option<Found> {
+    pub(super) fn session_of(&self, binding: u32, bound: &Bound, remote: u64) -> Option<Found> {
         let entry = self.bindings.get(binding)?;
         if entry.hint_remote.load(Ordering::Relaxed) == remote
             && let Some(found) = self.read_session(entry.hint.load(Ordering::Acquire), binding, remote)
         {
             return Some(found);
         }
-        let place = self.by_remote.place(self.hasher.session(binding, remote));
+        let place = self.place_by_remote(bound, remote);
         let mut found = None;
         self.by_remote.find(place, |id| {
             found = self.read_session(id, binding, remote);
@@ -90,7 +95,7 @@ impl Nat64 {
     /// nothing (RFC 5508 REQ-6, RFC 4787 REQ-12).
     pub fn find_outbound(&self, flow: &Outbound) -> Option<Mapped> {
         let (id, bound) = self.binding_by_host(flow)?;
-        let found = self.session_of(id, endpoint(flow.remote, flow.remote_port))?;
+        let found = self.session_of(id, &bound, endpoint(flow.remote, flow.remote_port))?;
         Some(mapped(&bound, Some(found.reference()), false))
     }
 
@@ -98,7 +103,7 @@ impl Nat64 {
     /// nothing (RFC 5508 REQ-6, RFC 4787 REQ-12).
     pub fn find_inbound(&self, flow: &Inbound) -> Option<Reached> {
         let (id, bound) = self.binding_by_address(flow)?;
-        let found = self.session_of(id, endpoint(flow.remote, flow.remote_port))?;
+        let found = self.session_of(id, &bound, endpoint(flow.remote, flow.remote_port))?;
         Some(reached(&bound, Some(found.reference()), false))
     }
 }
