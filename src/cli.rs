@@ -13,6 +13,7 @@ use crate::config::{
     self, OnExit, Partial, PartialPool, Placed, Problems, Prometheus, Settings, Sharing, parse_duration,
 };
 use crate::logging::LogFormat;
+use crate::who_had::WhoHad;
 
 /// A NAT64 router: IPv6-only networks reach the IPv4 internet through it.
 ///
@@ -51,6 +52,9 @@ pub enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Say who had an address and a port at a time, from the configuration in deterministic mode, and from allocation
+    /// records otherwise. Exit code 1: nobody had it.
+    WhoHad(WhoHad),
     /// Show the router at work between network namespaces of its own. Needs root, and leaves this host's network alone.
     Demo,
 }

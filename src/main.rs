@@ -16,7 +16,7 @@ use protomask::cli::{Cli, Command, Flags};
 use protomask::config::{self, Partial, Problems};
 use protomask::exit::Exit;
 use protomask::kernel::sysctl::Sysctls;
-use protomask::{demo, kernel, logging, run};
+use protomask::{demo, kernel, logging, run, who_had};
 
 /// Test builds count what each thread allocates.
 #[cfg(feature = "count-allocations")]
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         None => route(cli.flags),
         Some(Command::CheckConfig { file }) => check_config(&file),
         Some(Command::Cleanup { force }) => clean_up(force),
+        Some(Command::WhoHad(asked)) => who_had::run(&asked, &mut std::io::stdout()),
         Some(Command::Demo) => demo::run(),
     };
     exit.into()

@@ -23,6 +23,9 @@ use crate::kernel::preflight::{NoDefaultPool, choose_default_pool, default_allow
 /// The source of ICMPv4 errors where no pool has an address to spare: the dummy address of RFC 7600 §6.
 const DUMMY_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
+/// Session events that may wait for their record. At the pace of [`crate::actors::sessions`] that is 1.3 million a second.
+const SESSION_EVENTS: usize = 65_536;
+
 /// What the router leases addresses from, settled once at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -45,8 +48,10 @@ impl Plan {
                 (vec![PoolSettings { masquerade: true, ..PoolSettings::new(net) }], true)
             }
         };
-        let is_static =
-            |address: &Ipv4Addr| settings.static_pairs.iter().any(|pair| pair.address == *address);
+        let is_static = |address: &Ipv4Addr| {
+            settings.static_pairs.iter().any(|pair| pair.address == *address)
+                || settings.eams.iter().any(|eam| eam.ipv4().contains(address))
+        };
         // A shared address is the router's too, so a pool of a single one is enough.
         let spare = pools
             .iter()
@@ -128,6 +133,12 @@ impl Plan {
             },
             subscriber_prefix_len: quota.subscriber_prefix_len,
             lease_prefix_len: settings.lease_prefix_len(),
+            max_resting_ports: sessions.max_resting_ports,
+            events: if settings.records.as_ref().is_some_and(|records| records.sessions) {
+                SESSION_EVENTS
+            } else {
+                0
+            },
             low_ports: shared().any(|pool| pool.ports.first() < 1024),
             ..NatConfig::default()
         }
@@ -200,6 +211,7 @@ impl Plan {
                 .map(|pool| PoolRule {
                     net: pool.net,
                     sharing: pool.sharing,
+                    prefix: pool.prefix,
                     hosts: (!pool.hosts.is_empty()).then(|| pool.hosts.iter().copied().collect()),
                 })
                 .collect(),

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::config::Settings;
 use crate::error::chain;
 use crate::exit::Exit;
+use crate::records::Recorder;
 use crate::shared::Shared;
 use crate::startup::set_up;
 use crate::supervision::{Limits, Outcome, Overseer};
@@ -56,7 +57,7 @@ async fn live(settings: Settings, log: &Logger, log_dropped: Arc<AtomicU64>) -> 
     };
     let overseer = Overseer::new(made.children(), Arc::clone(&made.shared.board), Limits::default(), log);
     let announcer = actix_rt::spawn(announce(Arc::clone(&made.shared)));
-    let outcome = overseer.run(signals.end(log)).await;
+    let outcome = overseer.run(signals.end(log, made.shared.records.recorder())).await;
     announcer.abort();
     match outcome {
         Outcome::Shutdown => {
@@ -90,13 +91,17 @@ impl Signals {
     }
 
     /// Ready when the router is to end.
-    async fn end(mut self, log: &Logger) {
+    async fn end(mut self, log: &Logger, recorder: Option<&Recorder>) {
         loop {
             let name = tokio::select! {
                 _ = self.terminate.recv() => "SIGTERM",
                 _ = self.interrupt.recv() => "SIGINT",
                 _ = self.hang_up.recv() => {
-                    warn!(log, "SIGHUP changes nothing: settings are read at start; restart to apply new ones");
+                    if let Some(recorder) = recorder {
+                        recorder.reopen();
+                        info!(log, "the file of allocation records is opened anew"; "signal" => "SIGHUP");
+                    }
+                    warn!(log, "SIGHUP changes no settings: they are read at start; restart to apply new ones");
                     continue;
                 }
             };

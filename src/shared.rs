@@ -3,11 +3,13 @@
 //! It is made before the actors, behind one `Arc`. An actor that is restarted reconciles from here (or from the
 //! kernel); none of them holds a truth of its own.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use crossbeam_queue::ArrayQueue;
+use fast_nat::Deterministic;
 use ipnet::Ipv4Net;
 use parking_lot::Mutex;
 use slog::Logger;
@@ -22,6 +24,7 @@ use crate::config::Settings;
 use crate::datapath::{Ask, Counters, Refusal, Rules, Tables};
 use crate::kernel::sysctl::Forwarding;
 use crate::plan::Plan;
+use crate::records::{Record, Recorder};
 use crate::supervision::{Board, Slot};
 
 /// Answers that may lie unread in one worker's inbox. One answer is 40 bytes; when the inbox is full the answer is
@@ -70,6 +73,60 @@ impl Desk {
     }
 }
 
+/// The allocation records of this run, if any are kept.
+#[derive(Debug, Default)]
+pub struct Records {
+    recorder: Option<Recorder>,
+    /// Records that found no room: they are written before any other. Bounded by what is given while the sink is full, which is
+    /// nothing, and by what ends meanwhile.
+    unrecorded: Mutex<VecDeque<Record>>,
+}
+
+/// Room in the recorder's queue that is left to what ends while nothing more is given.
+const ROOM_FOR_ENDS: u64 = 1024;
+
+impl Records {
+    /// Records go there.
+    pub fn new(recorder: Option<Recorder>) -> Self {
+        Self { recorder, unrecorded: Mutex::default() }
+    }
+
+    /// The recorder, if there is one.
+    pub fn recorder(&self) -> Option<&Recorder> {
+        self.recorder.as_ref()
+    }
+
+    /// Whether something may be given: what is given must be recorded.
+    pub fn have_room(&self) -> bool {
+        let Some(recorder) = &self.recorder else { return true };
+        self.catch_up();
+        let counts = recorder.counts();
+        let room = counts.waiting + ROOM_FOR_ENDS < (counts.capacity as u64).max(2 * ROOM_FOR_ENDS);
+        !recorder.waits_for_room() || (room && self.unrecorded.lock().is_empty())
+    }
+
+    /// Records something, now or as soon as there is room.
+    pub fn tell(&self, record: Record) {
+        let Some(recorder) = &self.recorder else { return };
+        self.catch_up();
+        let mut unrecorded = self.unrecorded.lock();
+        if !unrecorded.is_empty() || recorder.record(record).is_err() {
+            unrecorded.push_back(record);
+        }
+    }
+
+    /// Records what has found no room, as far as there is some now.
+    pub fn catch_up(&self) {
+        let Some(recorder) = &self.recorder else { return };
+        let mut unrecorded = self.unrecorded.lock();
+        while let Some(record) = unrecorded.front().copied()
+            && recorder.record(record).is_ok()
+        {
+            unrecorded.pop_front();
+        }
+    }
+}
+
 /// How a pool stands, for metrics; written by `pool`.
 #[derive(Debug)]
 pub struct PoolGauges {
@@ -108,6 +165,8 @@ pub struct LeaseCounters {
     pub granted: AtomicU64,
     /// Port blocks that came back.
     pub returned: AtomicU64,
+    /// Requests that had to wait until they could be recorded.
+    pub waited_for_records: AtomicU64,
     /// Requests refused.
     pub refused: AtomicU64,
     /// Ended by expiry.
@@ -171,6 +230,10 @@ pub struct Shared {
     pub pool_gauges: Vec<PoolGauges>,
     /// Leases so far.
     pub lease_counters: LeaseCounters,
+    /// Allocation records.
+    pub records: Records,
+    /// Who has which ports, where that is computed (RFC 7422).
+    pub deterministic: Option<Deterministic>,
     /// What `routes` last saw.
     pub kernel: Mutex<KernelView>,
     /// Repairs so far: something of ours was gone from the kernel and was put back.

@@ -10,8 +10,8 @@ use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use easy_tun::{Device, DeviceBuilder};
-use fast_nat::LeaseTable;
 use fast_nat::nat64::{InvalidConfig, Nat64};
+use fast_nat::{Deterministic, InvalidDeterministic, LeaseTable};
 use parking_lot::Mutex;
 use rtnl::Snapshot;
 use slog::{Logger, debug, info, warn};
@@ -30,8 +30,10 @@ use crate::kernel::preflight::{self, Intent, NoDefaultPool, Problem};
 use crate::kernel::sysctl::{SysctlError, Sysctls};
 use crate::kernel::{LINK_ALIAS, masquerade};
 use crate::plan::Plan;
-use crate::shared::{Desk, PoolGauges, Shared};
+use crate::records::{self, Recorder, RecordsConfig};
+use crate::shared::{Desk, PoolGauges, Records, Shared};
 use crate::supervision::{Board, Child, Concern};
+use crate::who_had;
 
 /// Why the router cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +56,12 @@ pub enum StartError {
     /// A static pair or a port forward cannot be placed.
     #[error("{0}")]
     StaticPair(String),
+    /// The plan of deterministic mode cannot be made.
+    #[error("the plan of deterministic mode cannot be made: {0}")]
+    Deterministic(#[from] InvalidDeterministic),
+    /// Allocation records cannot be kept.
+    #[error(transparent)]
+    Records(#[from] records::StartError),
     /// The session tables cannot be made as large as they were to be.
     #[error("the session tables cannot be made: {0}")]
     Nat(#[from] InvalidConfig),
@@ -80,7 +88,7 @@ impl StartError {
                 ) => Exit::Prefix,
                 _ => Exit::Pool,
             },
-            Self::NoPool(_) => Exit::Pool,
+            Self::NoPool(_) | Self::Deterministic(_) => Exit::Pool,
             Self::Device(
                 easy_tun::Error::NodeMissing
                 | easy_tun::Error::NodeForbidden { .. }
@@ -94,6 +102,7 @@ impl StartError {
             | Self::Sysctl(_)
             | Self::StaticPair(_)
             | Self::Nat(_)
+            | Self::Records(_)
             | Self::Listen { .. } => Exit::Failed,
         }
     }
@@ -106,6 +115,8 @@ pub struct SetUp {
     pub shared: Arc<Shared>,
     device: Device,
     sysctls: Sysctls,
+    /// Writes what the records' queue still holds when it is dropped.
+    _records: Option<records::Guard>,
 }
 
 /// Checks everything, then makes the device and what every actor relies on.
@@ -130,6 +141,7 @@ pub async fn set_up(
         .build()?;
     let sysctls = Sysctls::default();
     let made = Made { device: &device, sysctls: &sysctls, handle: &handle, settings: &settings, log };
+    let deterministic = who_had::plan(&settings).transpose()?;
     let tables = Tables {
         leases: LeaseTable::new(plan.capacity(&settings), settings.address_rest),
         nat: Nat64::new(plan.nat(&settings))?,
@@ -143,13 +155,14 @@ pub async fn set_up(
     let prepared = async {
         place_static_pairs(&tables.leases, &settings.static_pairs).map_err(StartError::StaticPair)?;
         place_forwards(&tables.nat, &settings.forwards).map_err(StartError::StaticPair)?;
+        let records = start_records(&settings, deterministic.as_ref(), log)?;
         // Behind the device: a second router of the same name is told about the name, not about the port.
         let metrics_listener = listen(settings.prometheus, log)?;
         made.prepare(&plan, &snapshot).await?;
-        Ok(metrics_listener)
+        Ok((metrics_listener, records))
     };
-    let metrics_listener = match prepared.await {
-        Ok(listener) => listener,
+    let (metrics_listener, (recorder, records_guard)) = match prepared.await {
+        Ok(prepared) => prepared,
         Err(error) => {
             // What an earlier run left is for the start that succeeds.
             if !device.adopted() {
@@ -171,6 +184,8 @@ pub async fn set_up(
         desks: (0..settings.num_queues).map(|_| Desk::default()).collect(),
         pool_gauges: plan.pools.iter().map(|pool| PoolGauges::new(pool.net, unit_of(pool.sharing))).collect(),
         lease_counters: crate::shared::LeaseCounters::default(),
+        records: Records::new(recorder),
+        deterministic,
         kernel: Mutex::default(),
         kernel_repairs: AtomicU64::new(0),
         metrics_listener,
@@ -180,7 +195,7 @@ pub async fn set_up(
         settings,
         plan,
     };
-    Ok(SetUp { shared: Arc::new(shared), device, sysctls })
+    Ok(SetUp { shared: Arc::new(shared), device, sysctls, _records: records_guard })
 }
 
 impl SetUp {
@@ -302,6 +317,18 @@ impl Made<'_> {
             }
         }
     }
+}
+
+/// Begins to keep allocation records, if they are wanted. With ports by computation none are needed, and none are kept unless
+/// asked for.
+fn start_records(
+    settings: &Settings,
+    plan: Option<&Deterministic>,
+    log: &Logger,
+) -> Result<(Option<Recorder>, Option<records::Guard>), records::StartError> {
+    let Some(config) = RecordsConfig::of(settings, plan) else { return Ok((None, None)) };
+    let (recorder, guard) = records::start(&config, log)?;
+    Ok((Some(recorder), Some(guard)))
 }
 
 /// What a pool leases.

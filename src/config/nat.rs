@@ -38,6 +38,8 @@ pub struct SessionSettings {
     /// The most TCP SYNs from IPv4 that wait for the host to open the same connection (RFC 6146 §3.5.2): 0 (none wait) to
     /// 65,536.
     pub max_stored_syns: u32,
+    /// The most ports of one block and protocol that rest after their last session (RFC 6888 REQ-8).
+    pub max_resting_ports: u16,
     /// Which packets from IPv4 reach a host through a port that it uses.
     pub filtering: Filtering,
     /// Whether the sender of a filtered packet is told: ICMP type 3, code 13 (RFC 6146 §3.5.1.1).
@@ -54,6 +56,7 @@ impl Default for SessionSettings {
             max: 1_000_000,
             max_hosts: 131_072,
             max_stored_syns: 1024,
+            max_resting_ports: 4096,
             filtering: Filtering::default(),
             answer_filtered: true,
             block_size: 128,

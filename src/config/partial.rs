@@ -115,12 +115,21 @@ pub struct PartialPool {
     pub ports: Option<Placed<PortRange>>,
     pub reserved_ports: Option<Placed<Vec<PortRange>>>,
     pub hosts: Option<Placed<Vec<Placed<Ipv6Net>>>>,
+    pub translation_prefix: Option<Placed<Prefix>>,
 }
 
 impl PartialPool {
     /// A pool of which nothing but its addresses was said.
     pub fn new(net: Placed<Ipv4Net>) -> Self {
-        Self { net, masquerade: false, sharing: None, ports: None, reserved_ports: None, hosts: None }
+        Self {
+            net,
+            masquerade: false,
+            sharing: None,
+            ports: None,
+            reserved_ports: None,
+            hosts: None,
+            translation_prefix: None,
+        }
     }
 }
 
@@ -168,6 +177,7 @@ sections! {
         max: u32,
         max_hosts: u32,
         max_stored_syns: u32,
+        max_resting_ports: u16,
         filtering: Filtering,
         answer_filtered: bool,
         block_size: u16,

@@ -30,6 +30,9 @@ pub struct PoolSettings {
     pub reserved_ports: Vec<PortRange>,
     /// Who is served from it; empty: everyone.
     pub hosts: Vec<Ipv6Net>,
+    /// Where a host with an address of this pool for itself sees the IPv4 internet: a place in
+    /// [`Settings::translation_prefixes`](super::Settings::translation_prefixes). Hosts that share addresses may use them all.
+    pub prefix: u8,
 }
 
 impl PoolSettings {
@@ -42,6 +45,7 @@ impl PoolSettings {
             ports: PortRange::UNPRIVILEGED,
             reserved_ports: Vec::new(),
             hosts: Vec::new(),
+            prefix: 0,
         }
     }
 

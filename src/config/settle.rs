@@ -21,7 +21,9 @@ impl Partial {
         let translation_prefixes = check.translation_prefixes(self.translation_prefixes);
         let is_deterministic = self.deterministic.section.is_some();
         let sessions = check.sessions(self.sessions, is_deterministic);
-        let pools = self.pools.map(|pools| check.pools(pools, sessions.block_size, self.masquerade_all));
+        let pools = self
+            .pools
+            .map(|pools| check.pools(pools, &translation_prefixes, sessions.block_size, self.masquerade_all));
         check.static_pairs(&self.static_pairs, &translation_prefixes);
         let eams = check.eams(self.eams, &self.static_pairs, &translation_prefixes, pools.as_deref());
         let pairs: Vec<_> = self.static_pairs.into_iter().map(|placed| placed.value).collect();

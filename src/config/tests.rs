@@ -81,6 +81,7 @@ fn every_key_is_read() {
         max = 2_000_000
         max_hosts = 1000
         max_stored_syns = 0
+        max_resting_ports = 100
         filtering = "address-dependent"
         answer_filtered = false
         block_size = 64
@@ -190,6 +191,7 @@ fn every_key_is_read() {
             max: 2_000_000,
             max_hosts: 1000,
             max_stored_syns: 0,
+            max_resting_ports: 100,
             filtering: Filtering::AddressDependent,
             answer_filtered: false,
             block_size: 64,

@@ -105,6 +105,9 @@ refusals! {
     PortQuota => "port_quota", "RFC 6888 REQ-4", PROHIBITED, None;
     /// A protocol without ports, or one whose ports are not translated, of a host that shares its address.
     ProtocolNotShared => "protocol_not_shared", "RFC 6146 §3.5", PROHIBITED, None;
+    /// A host with an address for itself has sent to another translation prefix than that of its pool: the answers could not be told
+    /// apart (`translation_prefix` of the pool).
+    PrefixNotServed => "prefix_not_served", "RFC 6052 §3.3", PROHIBITED, None;
     /// No allocation record could be written, and nothing is given out without one (`records.when_full = "wait"`).
     RecordsFull => "records_full", "RFC 6888 REQ-12", UNREACHABLE, None;
     /// A fragment that overlaps another one of its datagram, or contradicts it.

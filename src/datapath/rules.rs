@@ -112,6 +112,19 @@ impl Rules {
         named.map(|pool| pool.sharing)
     }
 
+    /// The prefix under which a host with this address for itself sees the IPv4 internet.
+    #[inline]
+    pub fn prefix_of(&self, address: Ipv4Addr) -> u8 {
+        self.pools.iter().find(|pool| pool.net.contains(&address)).map_or(0, |pool| pool.prefix)
+    }
+
+    /// The prefix under which a host that gets an address for itself will see the IPv4 internet.
+    pub fn prefix_for(&self, host: Ipv6Addr) -> u8 {
+        let named =
+            self.pools.iter().find(|pool| pool.hosts.as_ref().is_none_or(|hosts| hosts.contains(host)));
+        named.map_or(0, |pool| pool.prefix)
+    }
+
     /// Whether an IPv4 address is shared by ports.
     #[inline]
     pub fn is_shared(&self, address: Ipv4Addr) -> bool {
@@ -127,6 +140,8 @@ pub struct PoolRule {
     pub net: Ipv4Net,
     /// How they are shared.
     pub sharing: Sharing,
+    /// Where a host with one of them for itself sees the IPv4 internet.
+    pub prefix: u8,
     /// Who is served from it; `None`: everyone.
     pub hosts: Option<NetSet<u128>>,
 }

@@ -1,9 +1,21 @@
 //! The router's metrics, as values.
 
+use std::fmt;
+
 /// One scrape.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Metrics {
     samples: Vec<Sample>,
+}
+
+/// What is not zero, for the message of a failed test.
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Sample { name, labels, value } in self.samples.iter().filter(|sample| sample.value != 0) {
+            write!(f, "\n{}{{{labels}}} {value}", name.trim_start_matches("protomask_"))?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -39,6 +51,21 @@ impl Metrics {
     /// Packets that were not forwarded for this reason.
     pub(crate) fn dropped(&self, reason: &str) -> u64 {
         self.sum("protomask_dropped_packets_total", &[&format!("reason=\"{reason}\"")])
+    }
+
+    /// Packets that were not forwarded, whatever the reason.
+    pub(crate) fn all_dropped(&self) -> u64 {
+        self.sum("protomask_dropped_packets_total", &[])
+    }
+
+    /// Sessions of a protocol (`tcp`, `udp`, `icmp`) that there are now.
+    pub(crate) fn sessions(&self, protocol: &str) -> u64 {
+        self.sum("protomask_sessions", &[&format!("protocol=\"{protocol}\"")])
+    }
+
+    /// Port blocks that hosts hold now.
+    pub(crate) fn blocks(&self) -> u64 {
+        self.sum("protomask_port_blocks", &[])
     }
 
     pub(crate) fn names(&self) -> Vec<&str> {

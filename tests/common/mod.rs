@@ -15,6 +15,7 @@ pub(crate) mod kernel;
 pub(crate) mod lab;
 pub(crate) mod log;
 pub(crate) mod metrics;
+pub(crate) mod packets;
 pub(crate) mod process;
 pub(crate) mod router;
 pub(crate) mod wire;

@@ -173,3 +173,20 @@ impl Router {
         assert_eq!(self.end_by(Signal::SIGKILL).code, None);
     }
 }
+
+/// What a failed test wants to know.
+impl Drop for Router {
+    #[allow(clippy::print_stdout, reason = "shown with the test that failed")]
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        if let Some(page) = self.get("/metrics").filter(|page| page.status == 200) {
+            println!("the router's metrics: {:?}", Metrics::parse(&page.text()));
+        }
+        let records = self.log.records();
+        for record in records.iter().skip(records.len().saturating_sub(10)) {
+            println!("{}", record.line);
+        }
+    }
+}

@@ -59,6 +59,22 @@ impl Sniffer {
         }
     }
 
+    /// The first of these packets from now on, or `None` when there is none in this time.
+    pub(crate) fn within<T>(&self, limit: Duration, read: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+        let start = Instant::now();
+        while start.elapsed() < limit {
+            if let Some(found) = self.next().and_then(|packet| read(&packet)) {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    /// What it has seen so far, until nothing has come for a tenth of a second.
+    pub(crate) fn so_far<T>(&self, read: impl Fn(&[u8]) -> Option<T>) -> Vec<T> {
+        std::iter::from_fn(|| self.next()).filter_map(|packet| read(&packet)).collect()
+    }
+
     fn next(&self) -> Option<Vec<u8>> {
         let mut buffer = vec![0; 65_536];
         match (&self.0).read(&mut buffer) {

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod blocks;
+mod deterministic;
 mod eam;
 mod lease;
 pub mod nat64;
@@ -17,6 +18,7 @@ mod table;
 mod timestamp;
 
 pub use blocks::{BlockPool, BlockPoolConfig, BlockRefusal, BlockUsage, Granted, PortNet};
+pub use deterministic::{Deterministic, DeterministicConfig, DeterministicNet, InvalidDeterministic};
 pub use eam::{Eam, EamTable, InvalidEam};
 pub use lease::{Lease, LeaseKind, is_eligible_host, subnet};
 pub use pool::{InvalidPool, LeasePool, PoolConfig, Refusal, Usage};

@@ -147,11 +147,6 @@ impl<'a> Ipv4Packet<'a> {
         self.storage.get(self.packet.upper_at + 13).copied().unwrap_or(0)
     }
 
-    /// Whether this is an ICMP redirect (RFC 792), which concerns the sender's own link only.
-    pub fn is_redirect(&self) -> bool {
-        self.packet.protocol == ICMPV4 && self.storage.get(self.packet.upper_at) == Some(&5)
-    }
-
     /// Whether this is a whole echo request.
     pub fn is_echo_request(&self) -> bool {
         matches!(self.packet.upper, Upper::Echo { reply: false }) && !self.packet.is_fragmented()

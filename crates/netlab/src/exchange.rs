@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
@@ -48,6 +49,30 @@ pub fn tcp_exchange(
         let receive = async { reader.take(payload.len() as u64 + 1).read_to_end(&mut answer).await };
         tokio::try_join!(send, receive)?;
         Ok(answer)
+    })
+}
+
+/// Opens a TCP connection, from a given source if one is given, and leaves it to the caller. Reading and writing have the
+/// same limit as opening. The source's address may be shared with sockets that are bound with `SO_REUSEADDR` too.
+pub fn tcp_connect(
+    namespace: &Namespace,
+    source: Option<SocketAddr>,
+    target: SocketAddr,
+    limit: Duration,
+) -> Result<std::net::TcpStream> {
+    let open = || -> io::Result<_> {
+        let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
+        if let Some(source) = source {
+            socket.set_reuse_address(true)?;
+            socket.bind(&source.into())?;
+        }
+        socket.connect_timeout(&target.into(), limit)?;
+        socket.set_read_timeout(Some(limit))?;
+        socket.set_write_timeout(Some(limit))?;
+        Ok(std::net::TcpStream::from(socket))
+    };
+    namespace.try_run(open)?.map_err(|error| {
+        Error::system(format!("opening a connection to {target} from namespace {}", namespace.label()), error)
     })
 }
 

@@ -14,11 +14,11 @@ mod topology;
 
 pub use bulk::{Direction, Transfer, bulk_transfer};
 pub use error::Error;
-pub use exchange::{tcp_exchange, udp_exchange};
+pub use exchange::{tcp_connect, tcp_exchange, udp_exchange};
 pub use http::{HttpResponse, http_get};
 pub use link::veth;
 pub use namespace::{Namespace, Published, end_with_parent};
-pub use ping::{PingOptions, PingOutcome, ping};
+pub use ping::{PingOptions, PingOutcome, ping, ping_series};
 pub use rule::{REQUIRE_VARIABLE, kernel_tests_possible};
 pub use server::Server;
 pub use sockopt::{ecn_is_agreed, ecn_is_seen, path_mtu};

@@ -1,4 +1,4 @@
-//! One echo request and what comes back for it (RFC 792, RFC 4443).
+//! Echo requests and what comes back for them (RFC 792, RFC 4443).
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -86,8 +86,21 @@ static NEXT_IDENTIFIER: AtomicU16 = AtomicU16::new(0x4000);
 /// Sends one echo request from the namespace and waits for what comes back. An error is one of the own host, as
 /// "network is unreachable"; errors that others report are an outcome.
 pub fn ping(namespace: &Namespace, target: impl Into<IpAddr>, options: &PingOptions) -> Result<PingOutcome> {
+    let outcomes = ping_series(namespace, target, options, 1, Duration::ZERO)?;
+    Ok(outcomes.into_iter().next().unwrap_or(PingOutcome::Timeout))
+}
+
+/// Sends `count` echo requests with one identifier and consecutive sequence numbers, one each `pace`, and tells what came
+/// back for each, in the order of the requests. The time-out of the options begins with the last request.
+pub fn ping_series(
+    namespace: &Namespace,
+    target: impl Into<IpAddr>,
+    options: &PingOptions,
+    count: u16,
+    pace: Duration,
+) -> Result<Vec<PingOutcome>> {
     let target = target.into();
-    namespace.try_run(|| exchange(target, options))?.map_err(|error| {
+    namespace.try_run(|| exchange(target, options, count, pace))?.map_err(|error| {
         Error::system(format!("pinging {target} from namespace {}", namespace.label()), error)
     })
 }
@@ -102,39 +115,56 @@ struct Family {
 const V4: Family = Family { request: 8, reply: 0, errors: &[3, 4, 11, 12] };
 const V6: Family = Family { request: 128, reply: 129, errors: &[1, 2, 3, 4] };
 
-fn exchange(target: IpAddr, options: &PingOptions) -> io::Result<PingOutcome> {
+fn exchange(
+    target: IpAddr,
+    options: &PingOptions,
+    count: u16,
+    pace: Duration,
+) -> io::Result<Vec<PingOutcome>> {
     let socket = open(target, options)?;
-    let family = if target.is_ipv4() { &V4 } else { &V6 };
-    let identifier = options.identifier.unwrap_or_else(|| NEXT_IDENTIFIER.fetch_add(1, Ordering::Relaxed));
-    let mut request = vec![family.request, 0, 0, 0];
-    request.extend(identifier.to_be_bytes());
-    request.extend(options.sequence.to_be_bytes());
-    request.extend(&options.payload);
-    if target.is_ipv4() {
-        // Over IPv6 the kernel computes the checksum, which covers addresses that it alone has chosen.
-        let checksum = internet_checksum(&request);
-        request[2..4].copy_from_slice(&checksum.to_be_bytes());
-    }
-
-    let sent = Instant::now();
-    socket.send_to(&request, &SocketAddr::new(target, 0).into())?;
-    let expected = Expected { target, family, identifier, sequence: options.sequence };
+    let mut series = Series {
+        target,
+        family: if target.is_ipv4() { &V4 } else { &V6 },
+        identifier: options.identifier.unwrap_or_else(|| NEXT_IDENTIFIER.fetch_add(1, Ordering::Relaxed)),
+        first: options.sequence,
+        sent: Vec::with_capacity(count.into()),
+    };
+    let mut outcomes = vec![PingOutcome::Timeout; count.into()];
+    let mut answered = 0;
     let mut buffer = vec![0; 65_536];
-    loop {
-        let left = options.timeout.saturating_sub(sent.elapsed());
+    let start = Instant::now();
+    while answered < outcomes.len() {
+        let next = series.sent.len();
+        let due = if next < outcomes.len() {
+            start + pace * next as u32
+        } else {
+            series.sent[next - 1] + options.timeout
+        };
+        let left = due.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Ok(PingOutcome::Timeout);
+            if next == outcomes.len() {
+                break;
+            }
+            series.sent.push(Instant::now());
+            let request = series.request(next as u16, &options.payload);
+            socket.send_to(&request, &SocketAddr::new(target, 0).into())?;
+            continue;
         }
         socket.set_read_timeout(Some(left))?;
         let Some((length, from, hop_limit)) = receive(&socket, &mut buffer)? else { continue };
-        let outcome = match target {
-            IpAddr::V4(_) => expected.judge_v4(&buffer[..length], from, sent),
-            IpAddr::V6(_) => expected.judge(&buffer[..length], from, hop_limit, sent),
+        let answer = match target {
+            IpAddr::V4(_) => series.judge_v4(&buffer[..length], from),
+            IpAddr::V6(_) => series.judge(&buffer[..length], from, hop_limit),
         };
-        if let Some(outcome) = outcome {
-            return Ok(outcome);
+        if let Some((number, outcome)) = answer {
+            // The first answer counts.
+            if outcomes[number] == PingOutcome::Timeout {
+                outcomes[number] = outcome;
+                answered += 1;
+            }
         }
     }
+    Ok(outcomes)
 }
 
 fn open(target: IpAddr, options: &PingOptions) -> io::Result<Socket> {
@@ -189,41 +219,63 @@ fn receive(socket: &Socket, buffer: &mut [u8]) -> io::Result<Option<(usize, IpAd
 }
 
 /// What an answer must repeat to be ours: a raw socket hears everybody's.
-struct Expected {
+struct Series {
     target: IpAddr,
     family: &'static Family,
     identifier: u16,
-    sequence: u16,
+    /// The first request's sequence number.
+    first: u16,
+    /// When each request left.
+    sent: Vec<Instant>,
 }
 
-impl Expected {
-    /// A raw IPv4 socket gives the IP header too.
-    fn judge_v4(&self, packet: &[u8], from: IpAddr, sent: Instant) -> Option<PingOutcome> {
-        let header = usize::from(packet.first()? & 0x0f) * 4;
-        self.judge(packet.get(header..)?, from, *packet.get(8)?, sent)
+impl Series {
+    fn request(&self, number: u16, payload: &[u8]) -> Vec<u8> {
+        let mut request = vec![self.family.request, 0, 0, 0];
+        request.extend(self.identifier.to_be_bytes());
+        request.extend(self.first.wrapping_add(number).to_be_bytes());
+        request.extend(payload);
+        if self.target.is_ipv4() {
+            // Over IPv6 the kernel computes the checksum, which covers addresses that it alone has chosen.
+            let checksum = internet_checksum(&request);
+            request[2..4].copy_from_slice(&checksum.to_be_bytes());
+        }
+        request
     }
 
-    fn judge(&self, message: &[u8], from: IpAddr, ttl: u8, sent: Instant) -> Option<PingOutcome> {
+    /// A raw IPv4 socket gives the IP header too.
+    fn judge_v4(&self, packet: &[u8], from: IpAddr) -> Option<(usize, PingOutcome)> {
+        let header = usize::from(packet.first()? & 0x0f) * 4;
+        self.judge(packet.get(header..)?, from, *packet.get(8)?)
+    }
+
+    /// Which request is answered, and by what.
+    fn judge(&self, message: &[u8], from: IpAddr, ttl: u8) -> Option<(usize, PingOutcome)> {
         let (head, body) = message.split_at_checked(8)?;
         let (icmp_type, code) = (head[0], head[1]);
-        if icmp_type == self.family.reply && self.is_ours(head) {
-            return Some(PingOutcome::Reply { from, ttl, rtt: sent.elapsed(), payload: body.to_vec() });
+        if icmp_type == self.family.reply {
+            let number = self.number(head)?;
+            let rtt = self.sent[number].elapsed();
+            return Some((number, PingOutcome::Reply { from, ttl, rtt, payload: body.to_vec() }));
         }
-        if self.family.errors.contains(&icmp_type) && self.quotes_us(body)? {
+        if self.family.errors.contains(&icmp_type) {
+            let number = self.quoted(body)?;
             let rest = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
-            return Some(PingOutcome::Error { from, icmp_type, code, rest });
+            return Some((number, PingOutcome::Error { from, icmp_type, code, rest }));
         }
         None
     }
 
-    /// Identifier and sequence number of an echo message.
-    fn is_ours(&self, echo: &[u8]) -> bool {
-        echo.get(4..6) == Some(&self.identifier.to_be_bytes())
-            && echo.get(6..8) == Some(&self.sequence.to_be_bytes())
+    /// Which of our requests has the identifier and sequence number of this echo message.
+    fn number(&self, echo: &[u8]) -> Option<usize> {
+        let sequence = u16::from_be_bytes(echo.get(6..8)?.try_into().ok()?);
+        let number = usize::from(sequence.wrapping_sub(self.first));
+        let is_ours = echo.get(4..6)? == self.identifier.to_be_bytes() && number < self.sent.len();
+        is_ours.then_some(number)
     }
 
-    /// Whether the packet inside an error is our request.
-    fn quotes_us(&self, inner: &[u8]) -> Option<bool> {
+    /// Which of our requests is the packet inside an error.
+    fn quoted(&self, inner: &[u8]) -> Option<usize> {
         let (to, header) = match self.target {
             IpAddr::V4(_) => {
                 let to = <[u8; 4]>::try_from(inner.get(16..20)?).ok()?;
@@ -236,7 +288,8 @@ impl Expected {
             }
         };
         let echo = inner.get(header..)?;
-        Some(to == self.target && echo.first() == Some(&self.family.request) && self.is_ours(echo))
+        let is_request = to == self.target && echo.first() == Some(&self.family.request);
+        if is_request { self.number(echo) } else { None }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::namespace::runtime;
 use crate::{Error, Namespace, Result};
 
 /// At most so many connections are served at a time; more wait in the listener's backlog.
-const CONNECTIONS: usize = 256;
+const CONNECTIONS: usize = 4096;
 /// A connection that is silent for so long is closed.
 pub(crate) const SILENCE: Duration = Duration::from_mins(1);
 /// How long a server rests after an error of its own socket, so that a lasting one costs nothing.
@@ -67,7 +67,7 @@ impl Server {
     pub fn tcp_echo(namespace: &Namespace, at: impl ToSocketAddrs) -> Result<Self> {
         Self::tcp(namespace, "tcp echo", at, |mut stream| async move {
             let (mut reader, mut writer) = stream.split();
-            let mut buffer = vec![0; 65_536];
+            let mut buffer = vec![0; 16_384];
             loop {
                 let length = tokio::time::timeout(SILENCE, reader.read(&mut buffer)).await??;
                 if length == 0 {

@@ -1,12 +1,14 @@
 //! The probes see what is there, and end when nothing is.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::collections::HashSet;
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use netlab::{
     Direction, Error, PingOptions, PingOutcome, Server, Topology, TopologyOptions, bulk_transfer, http_get,
-    kernel_tests_possible, ping, tcp_exchange, udp_exchange,
+    kernel_tests_possible, ping, ping_series, tcp_connect, tcp_exchange, udp_exchange,
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -80,6 +82,72 @@ fn a_ping_into_the_void_times_out_and_one_without_a_route_is_an_error() {
 
     let error = ping(&topology.server, Topology::CLIENT_V6, &options).unwrap_err();
     assert!(error.to_string().contains("from namespace server"), "{error}");
+}
+
+#[test]
+fn a_series_of_pings_tells_what_came_back_for_each_in_order() {
+    if !kernel_tests_possible() {
+        return;
+    }
+    let topology = Topology::new().unwrap();
+    let (pace, count) = (Duration::from_millis(10), 12);
+    // The sequence numbers wrap on the way.
+    let options = PingOptions {
+        sequence: 0xfffa,
+        payload: b"one of a series".to_vec(),
+        timeout: SHORT,
+        ..PingOptions::default()
+    };
+    let start = Instant::now();
+    for (from, to) in [
+        (topology.client(), IpAddr::from(Topology::ROUTER_V6)),
+        (&topology.server, IpAddr::from(Topology::ROUTER_V4)),
+    ] {
+        let outcomes = ping_series(from, to, &options, count, pace).unwrap();
+        assert_eq!(outcomes.len(), 12);
+        for outcome in &outcomes {
+            let PingOutcome::Reply { from, payload, .. } = outcome else { panic!("{outcomes:?}") };
+            assert_eq!((*from, &payload[..]), (to, &b"one of a series"[..]));
+        }
+    }
+    assert!(start.elapsed() >= 2 * 11 * pace, "one each 10 ms");
+
+    topology.router.sysctl("net.ipv4.icmp_echo_ignore_all", "1").unwrap();
+    let outcomes = ping_series(&topology.server, Topology::ROUTER_V4, &options, 3, pace).unwrap();
+    assert_eq!(outcomes, vec![PingOutcome::Timeout; 3]);
+}
+
+#[test]
+fn a_thousand_connections_with_sources_of_their_choice_are_open_and_served_at_once() {
+    const CONNECTIONS: u16 = 1000;
+    if !kernel_tests_possible() {
+        return;
+    }
+    let options = TopologyOptions { addresses_per_client: 10, ..TopologyOptions::default() };
+    let topology = Topology::with(&options).unwrap();
+    let server = Server::tcp_echo(&topology.router, (Topology::ROUTER_V6, 7)).unwrap();
+    let mut streams: Vec<_> = (0..CONNECTIONS)
+        .map(|number| {
+            let address = topology.clients[0].addresses[usize::from(number % 10)];
+            let source = Some(SocketAddr::from((address, 20_000 + number)));
+            tcp_connect(topology.client(), source, server.address(), LIMIT).unwrap()
+        })
+        .collect();
+    // The last ones are answered while the first ones are open.
+    for (number, stream) in streams.iter_mut().enumerate().rev() {
+        let sent = format!("connection {number:4}");
+        let mut echoed = vec![0; sent.len()];
+        stream.write_all(sent.as_bytes()).unwrap();
+        stream.read_exact(&mut echoed).unwrap();
+        assert_eq!(String::from_utf8_lossy(&echoed), sent);
+    }
+    let peers: HashSet<_> = server.peers().into_iter().collect();
+    let sources: HashSet<_> = streams.iter().map(|stream| stream.local_addr().unwrap()).collect();
+    assert_eq!(peers, sources);
+    assert_eq!(peers.len(), usize::from(CONNECTIONS));
+    drop((streams, server));
+    let refused = tcp_connect(topology.client(), None, (Topology::ROUTER_V6, 7).into(), LIMIT).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::ECONNREFUSED), "{refused}");
 }
 
 #[test]

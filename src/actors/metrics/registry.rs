@@ -29,6 +29,7 @@ impl Collector for Sample {
         self.packets(&mut out)?;
         self.leases(&mut out)?;
         self.nat(&mut out)?;
+        self.records(&mut out)?;
         self.concerns(&mut out)?;
         self.kernel(&mut out)?;
         self.process(&mut out)
@@ -138,6 +139,43 @@ impl Sample {
             "echo_replies",
             "Echo requests to the router itself that were replied to.",
             self.echo_replies,
+        )
+    }
+
+    fn records(&self, out: &mut Families<'_>) -> fmt::Result {
+        let Some(records) = &self.records else { return Ok(()) };
+        out.counter("records_written", "Allocation records written.", records.written)?;
+        out.gauge("records_waiting", "Allocation records that wait to be written.", records.waiting)?;
+        out.gauge("records_capacity", "The most allocation records that can wait.", records.capacity as u64)?;
+        out.counter(
+            "records_lost",
+            "Allocation records for which there was no room, with when_full = go-on.",
+            records.lost,
+        )?;
+        out.counter(
+            "records_refused",
+            "Times an allocation record found no room, with when_full = wait.",
+            records.refused,
+        )?;
+        out.counter(
+            "records_allocations_waited",
+            "Requests for a lease that had to wait until they could be recorded.",
+            self.waited_for_records,
+        )?;
+        out.counter(
+            "records_session_events_lost",
+            "Sessions that began or ended unrecorded, where sessions are to be recorded.",
+            self.session_events_lost,
+        )?;
+        out.counter(
+            "records_sink_errors",
+            "Failures to write allocation records; they were tried again.",
+            records.sink_errors,
+        )?;
+        out.gauge(
+            "records_failing",
+            "Whether allocation records cannot be written just now.",
+            u64::from(records.failing),
         )
     }
 

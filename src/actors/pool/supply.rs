@@ -3,16 +3,18 @@
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 
-use fast_nat::nat64::BlockRef;
+use fast_nat::nat64::{BlockLease, BlockRef, PortClass};
 use fast_nat::{
-    BlockPool, BlockPoolConfig, BlockRefusal, Granted, LeasePool, PoolConfig, PortNet, Timestamp, Usage,
+    BlockPool, BlockPoolConfig, BlockRefusal, Deterministic, Granted, LeasePool, PoolConfig, PortNet,
+    Timestamp, Usage,
 };
 use ipnet::Ipv4Net;
-use slog::{Logger, info, warn};
+use slog::{Logger, debug, info, warn};
 
 use crate::config::{PoolSettings, Sharing, pools_of};
 use crate::datapath::{Ask, Refusal};
 use crate::error::chain;
+use crate::records::{Record, What};
 use crate::shared::Shared;
 
 /// The pools of both kinds.
@@ -75,12 +77,20 @@ impl Supply {
         ask: Ask,
         now: Timestamp,
     ) -> Option<Result<(), Refusal>> {
+        // Nothing is given that cannot be recorded: the host waits, and is refused in the end if that lasts.
+        if !shared.records.have_room() {
+            shared.lease_counters.waited_for_records.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
         let served: Vec<Ipv4Net> = pools_of(&shared.plan.pools, ask.host).map(|pool| pool.net).collect();
         let sharing = pools_of(&shared.plan.pools, ask.host).next().map(|pool| pool.sharing);
         let result = match sharing {
             None => Err(Refusal::PoolExhausted),
             Some(Sharing::Exclusive) => self.acquire_address(shared, ask, &served, now),
-            Some(Sharing::Ports) => self.acquire_block(shared, ask, &served, now),
+            Some(Sharing::Ports) => match &shared.deterministic {
+                Some(plan) => self.acquire_computed(shared, plan, ask, now),
+                None => self.acquire_block(shared, ask, &served, now),
+            },
         };
         if result.is_err() {
             shared.lease_counters.refused.fetch_add(1, Ordering::Relaxed);
@@ -103,6 +113,14 @@ impl Supply {
                 if !known {
                     shared.lease_counters.granted.fetch_add(1, Ordering::Relaxed);
                     info!(self.log, "lease granted"; "host" => %host, "address" => %lease.address);
+                    let address = lease.address;
+                    shared.records.tell(Record {
+                        at: now,
+                        host,
+                        address,
+                        what: What::LeaseGiven,
+                        reason: "",
+                    });
                 }
                 Ok(())
             }
@@ -132,8 +150,11 @@ impl Supply {
             Ok(Granted::Already) => Ok(()),
             Ok(Granted::New { address, first_port, size, .. }) => {
                 shared.lease_counters.granted.fetch_add(1, Ordering::Relaxed);
+                let last_port = first_port + (size - 1);
                 info!(self.log, "port block given"; "host" => %host, "address" => %address,
-                    "ports" => format!("{first_port}-{}", first_port + (size - 1)));
+                    "ports" => format!("{first_port}-{last_port}"));
+                let what = What::BlockGiven { first_port, last_port };
+                shared.records.tell(Record { at: now, host, address, what, reason: "" });
                 Ok(())
             }
             Err(refused) => {
@@ -149,6 +170,43 @@ impl Supply {
         }
     }
 
+    /// Gives a host all ports of its subscriber: they are its own already, by computation. No record is needed (RFC 7422).
+    fn acquire_computed(
+        &mut self,
+        shared: &Shared,
+        plan: &Deterministic,
+        ask: Ask,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let Ask { host, class } = ask;
+        let nat = &shared.tables.nat;
+        let Some((address, blocks)) = plan.blocks_of(host) else {
+            warn!(self.log, "no ports for a host outside the networks of [deterministic]"; "host" => %host);
+            return Err(Refusal::SourceNotAllowed);
+        };
+        let standing = nat.standing(host, class);
+        if standing.address.is_some() {
+            // It has them all. A low port that it wants is not among them, or a high one that it wants is in use.
+            nat.deny_low(host);
+            return if standing.needs_block && class == PortClass::High {
+                Err(Refusal::PortQuota)
+            } else {
+                Ok(())
+            };
+        }
+        for first_port in blocks {
+            if let Err(error) = self.blocks.give_fixed(nat, host, address, first_port, now) {
+                warn!(self.log, "a computed port block cannot be given"; "host" => %host, "address" => %address,
+                    "first_port" => first_port, "because" => %error);
+                return Err(Refusal::TableFull);
+            }
+            shared.lease_counters.granted.fetch_add(1, Ordering::Relaxed);
+        }
+        nat.deny_low(host);
+        debug!(self.log, "computed port blocks given"; "host" => %host, "address" => %address);
+        Ok(())
+    }
+
     /// A lease has ended: its address rests and is then free.
     pub(super) fn free_address(&mut self, shared: &Shared, address: Ipv4Addr, now: Timestamp) {
         self.addresses.free(&shared.tables.leases, address, now);
@@ -158,8 +216,14 @@ impl Supply {
     pub(super) fn take_back(&mut self, shared: &Shared, block: BlockRef, now: Timestamp) {
         if let Some(lease) = self.blocks.take_back(&shared.tables.nat, block, now) {
             shared.lease_counters.returned.fetch_add(1, Ordering::Relaxed);
-            info!(self.log, "port block returned"; "host" => %lease.host, "address" => %lease.address,
-                "ports" => format!("{}-{}", lease.first_port, lease.first_port + (lease.size - 1)));
+            let BlockLease { host, address, first_port, given, .. } = lease;
+            let last_port = first_port + (lease.size - 1);
+            info!(self.log, "port block returned"; "host" => %host, "address" => %address,
+                "ports" => format!("{first_port}-{last_port}"));
+            if shared.deterministic.is_none() {
+                let what = What::BlockReturned { first_port, last_port, given };
+                shared.records.tell(Record { at: now, host, address, what, reason: "idle" });
+            }
         }
     }
 

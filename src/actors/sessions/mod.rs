@@ -6,12 +6,13 @@
 
 mod messages;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext as _, Context, Handler, MessageResult};
-use fast_nat::nat64::{Nat64, Protocol, StaticBinding};
+use fast_nat::nat64::{Event, Nat64, Protocol, SessionRef, SessionView, StaticBinding};
 use fast_nat::{InsertError, Lease, LeaseKind, LeaseTable, Timestamp};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
@@ -22,12 +23,17 @@ pub use messages::{DropLease, DropSession, ListLeases, ListSessions};
 use crate::actors::pool::{ReleaseBlocks, ReleaseLeases};
 use crate::clock;
 use crate::config::{Forward, ForwardProtocol, StaticPair};
+use crate::records::{self, Record, What};
 use crate::shared::Shared;
 use crate::supervision::faults::Point;
 use crate::supervision::{Birth, Blueprint};
 
 /// How often expiry is looked at: a lease ends at most this much late.
 const TICK: Duration = Duration::from_millis(500);
+
+/// How often sessions are recorded where that is wanted, and how many events at a time.
+const RECORD_EVERY: Duration = Duration::from_millis(50);
+const EVENTS: usize = 65_536;
 
 /// Timers visited in one step, and steps per tick: 51,200 a second at most, and never long under one lock.
 const BUDGET: usize = 256;
@@ -45,6 +51,8 @@ pub struct SessionsActor {
     /// Ended leases that `pool` has not been told of yet: at most as many as there are addresses. If they are lost with
     /// this actor, `pool` still learns of them when it next reads the table.
     unreleased: Vec<Lease>,
+    /// When the sessions began that are recorded. Those of an earlier incarnation are not among them.
+    begun: HashMap<SessionRef, Timestamp>,
 }
 
 /// Makes [`SessionsActor`]s.
@@ -62,7 +70,7 @@ impl Blueprint for SessionsBlueprint {
             place_forwards(&shared.tables.nat, &shared.settings.forwards)?;
             // What ended while word of it was lost with the last incarnation.
             let unreleased = shared.tables.leases.ended().into_iter().map(|ended| ended.lease).collect();
-            Ok(SessionsActor { shared, birth, log, unreleased })
+            Ok(SessionsActor { shared, birth, log, unreleased, begun: HashMap::new() })
         }
         .boxed_local()
     }
@@ -86,6 +94,21 @@ pub(crate) fn place_static_pairs(leases: &LeaseTable, pairs: &[StaticPair]) -> R
         placed.map_err(|error| format!("the static pair {address} = {host} cannot be placed: {error}"))?;
     }
     Ok(())
+}
+
+/// The ports of a session and its other end, as records have them.
+fn flow_of(view: &SessionView) -> records::Flow {
+    records::Flow {
+        protocol: match view.outbound.protocol {
+            Protocol::Tcp => records::Protocol::Tcp,
+            Protocol::Udp => records::Protocol::Udp,
+            Protocol::Icmp => records::Protocol::Icmp,
+        },
+        host_port: view.outbound.port,
+        port: view.inbound.port,
+        remote: view.outbound.remote,
+        remote_port: view.outbound.remote_port,
+    }
 }
 
 /// Places the port forwards. Done before any packet is looked at, and once more by each incarnation.
@@ -116,6 +139,9 @@ impl Actor for SessionsActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.birth.faults().at(Point::Started);
         ctx.run_interval(TICK, |actor, _| actor.tick());
+        if self.shared.tables.nat.config().events > 0 {
+            ctx.run_interval(RECORD_EVERY, |actor, _| actor.record_sessions());
+        }
         let settings = &self.shared.settings;
         info!(self.log, "started"; "static_pairs" => settings.static_pairs.len(), "forwards" => settings.forwards.len());
     }
@@ -139,15 +165,48 @@ impl SessionsActor {
             for lease in expired {
                 info!(self.log, "lease ended"; "host" => %lease.host, "address" => %lease.address,
                     "because" => "expired", "silent_s" => now.since(lease.last_seen).as_secs());
+                self.record_end(&lease, now, "expired");
                 self.unreleased.push(lease);
             }
             if !more {
                 break;
             }
         }
+        self.shared.records.catch_up();
         self.release();
         self.expire_sessions(now);
         self.release_blocks(now);
+    }
+
+    fn record_end(&self, lease: &Lease, now: Timestamp, reason: &'static str) {
+        let Lease { host, address, granted, .. } = *lease;
+        let what = What::LeaseEnded { given: granted };
+        self.shared.records.tell(Record { at: now, host, address, what, reason });
+    }
+
+    /// Records the sessions that have begun and ended, where that is wanted.
+    fn record_sessions(&mut self) {
+        let now = clock::now();
+        for _ in 0..EVENTS {
+            // What finds no room waits in the engine's queue.
+            if !self.shared.records.have_room() {
+                return;
+            }
+            let Some(event) = self.shared.tables.nat.poll_event() else { return };
+            let (view, what) = match event {
+                Event::Started(view) => {
+                    self.begun.insert(view.reference, now);
+                    (view, What::SessionStarted(flow_of(&view)))
+                }
+                Event::Ended(view) => {
+                    let started = self.begun.remove(&view.reference).unwrap_or(view.last_seen);
+                    (view, What::SessionEnded { flow: flow_of(&view), started })
+                }
+                Event::Established(_) | Event::Changed(_) => continue,
+            };
+            let (host, address) = (view.outbound.host, view.inbound.address);
+            self.shared.records.tell(Record { at: now, host, address, what, reason: "" });
+        }
     }
 
     /// Ends the sessions that are over, step by step.
@@ -227,6 +286,7 @@ impl Handler<DropLease> for SessionsActor {
         if let Some(lease) = ended {
             info!(self.log, "lease ended"; "host" => %lease.host, "address" => %lease.address, "because" => "dropped");
             self.shared.lease_counters.dropped.fetch_add(1, Ordering::Relaxed);
+            self.record_end(&lease, clock::now(), "dropped");
             self.unreleased.push(lease);
             self.release();
         }

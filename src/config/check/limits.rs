@@ -55,6 +55,12 @@ impl Check<'_> {
                 (0, 65_536),
                 "sessions.max_stored_syns",
             ),
+            max_resting_ports: self.between(
+                given.max_resting_ports,
+                default.max_resting_ports,
+                (0, 4096),
+                "sessions.max_resting_ports",
+            ),
             filtering: given.filtering.map_or(default.filtering, |placed| placed.value),
             answer_filtered: given.answer_filtered.map_or(default.answer_filtered, |placed| placed.value),
             block_size,

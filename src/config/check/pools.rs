@@ -1,5 +1,7 @@
 //! Checks of pools.
 
+use rfc6052::Prefix;
+
 use super::super::partial::PartialPool;
 use super::super::{Placed, PoolSettings, PortRange, SHORTEST_POOL, Sharing};
 use super::{Check, overlap, unusable, values};
@@ -8,6 +10,7 @@ impl Check<'_> {
     pub(in super::super) fn pools(
         &mut self,
         pools: Vec<PartialPool>,
+        prefixes: &[Prefix],
         block_size: u16,
         masquerade_all: bool,
     ) -> Vec<PoolSettings> {
@@ -15,7 +18,7 @@ impl Check<'_> {
         for pool in pools {
             let here = Placed { value: (), place: pool.net.place.clone() };
             self.pool_net(&pool, &checked);
-            let settings = self.pool(pool, block_size, masquerade_all);
+            let settings = self.pool(pool, prefixes, block_size, masquerade_all);
             self.pool_is_reached(&here, &settings, &checked);
             checked.push((here, settings));
         }
@@ -44,7 +47,13 @@ impl Check<'_> {
         }
     }
 
-    fn pool(&mut self, pool: PartialPool, block_size: u16, masquerade_all: bool) -> PoolSettings {
+    fn pool(
+        &mut self,
+        pool: PartialPool,
+        prefixes: &[Prefix],
+        block_size: u16,
+        masquerade_all: bool,
+    ) -> PoolSettings {
         let sharing = pool.sharing.map_or(Sharing::default(), |placed| placed.value);
         if sharing == Sharing::Exclusive {
             let without = "one host has all ports of its address in a pool with sharing = \"exclusive\"";
@@ -80,8 +89,25 @@ impl Check<'_> {
                 self.network_v6(placed, "pool: hosts");
             }
         }
+        let prefix = pool.translation_prefix.as_ref().map_or(0, |placed| {
+            if sharing == Sharing::Ports {
+                self.wrong(
+                    placed,
+                    "pool: translation_prefix has no meaning here: hosts that share addresses may use every translation \
+                     prefix"
+                        .to_owned(),
+                );
+            }
+            let place = prefixes.iter().position(|prefix| *prefix == placed.value);
+            if place.is_none() {
+                let prefix = placed.value;
+                self.wrong(placed, format!("pool: {prefix} is none of the translation prefixes"));
+            }
+            place.unwrap_or(0) as u8
+        });
         PoolSettings {
             net: pool.net.value,
+            prefix,
             masquerade: pool.masquerade || masquerade_all,
             sharing,
             ports,

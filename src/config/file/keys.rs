@@ -69,12 +69,21 @@ impl<'t> Reader<'t> {
             let ports = self.value::<PortRange>(&mut section, "ports");
             let reserved_ports = self.placed_list(&mut section, "reserved_ports", Self::read::<PortRange>);
             let hosts = self.placed_list(&mut section, "hosts", Self::read_text::<Ipv6Net>);
+            let translation_prefix = self.text_value(&mut section, "translation_prefix");
             if let Some(net) = net {
                 let reserved_ports = reserved_ports.map(|Placed { value, place }| Placed {
                     value: value.into_iter().map(|placed| placed.value).collect(),
                     place,
                 });
-                pools.push(PartialPool { net, masquerade, sharing, ports, reserved_ports, hosts });
+                pools.push(PartialPool {
+                    net,
+                    masquerade,
+                    sharing,
+                    ports,
+                    reserved_ports,
+                    hosts,
+                    translation_prefix,
+                });
             }
             self.unknown(&section);
         }
@@ -130,6 +139,7 @@ impl<'t> Reader<'t> {
                 max: self.value(&mut sessions, "max"),
                 max_hosts: self.value(&mut sessions, "max_hosts"),
                 max_stored_syns: self.value(&mut sessions, "max_stored_syns"),
+                max_resting_ports: self.value(&mut sessions, "max_resting_ports"),
                 filtering: self.value(&mut sessions, "filtering"),
                 answer_filtered: self.value(&mut sessions, "answer_filtered"),
                 block_size: self.value(&mut sessions, "block_size"),

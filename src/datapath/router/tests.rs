@@ -12,6 +12,8 @@ use crate::config::Sharing;
 use crate::datapath::fragments::Limits;
 use crate::datapath::{Eams, PoolRule};
 
+mod shared;
+
 const HOST: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 const PEER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
@@ -37,6 +39,7 @@ impl Lab {
             pools: vec![PoolRule {
                 net: "203.0.113.0/24".parse().unwrap(),
                 sharing: Sharing::Exclusive,
+                prefix: 0,
                 hosts: None,
             }],
             has_leases: true,
@@ -72,6 +75,26 @@ impl Lab {
     }
 
     fn process(&mut self, packet: &[u8], now: Timestamp) -> (Verdict, Vec<Vec<u8>>) {
+        self.with_router(packet, now, |router, storage, range, out| router.process(storage, range, out))
+    }
+
+    fn process_again(&mut self, parcel: &Parcel, now: Timestamp) -> (Verdict, Vec<Vec<u8>>) {
+        let ports = parcel.ports;
+        self.with_router(&parcel.packet, now, |router, storage, range, out| {
+            router.process_again(storage, range, ports, out)
+        })
+    }
+
+    fn sends_outputs(&mut self, now: Timestamp) -> Vec<Vec<u8>> {
+        self.with_router(&[], now, |router, _, _, out| router.send_outputs(8, out)).1
+    }
+
+    fn with_router<T>(
+        &mut self,
+        packet: &[u8],
+        now: Timestamp,
+        work: impl FnOnce(&mut Router<'_>, &mut [u8], Range<usize>, &mut dyn FnMut(&[u8]) -> bool) -> T,
+    ) -> (T, Vec<Vec<u8>>) {
         let mut storage = vec![0; HEADROOM + packet.len()];
         storage[HEADROOM..].copy_from_slice(packet);
         let mut out = Vec::new();
@@ -85,11 +108,11 @@ impl Lab {
             now,
         };
         let range = HEADROOM..storage.len();
-        let verdict = router.process(&mut storage, range, &mut |packet: &[u8]| {
+        let result = work(&mut router, &mut storage, range, &mut |packet: &[u8]| {
             out.push(packet.to_vec());
             true
         });
-        (verdict, out)
+        (result, out)
     }
 
     /// Asserts that the packet is dropped for this reason, counted under it, and answered as told.

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 use fast_nat::nat64::{Inbound, Refused};
-use interproto::{EmbeddedRewrite, Ipv4Packet, PortRewrite, Ports, Protocol, Rewrite, Tuple};
+use interproto::{EmbeddedRewrite, Ipv4Packet, PortRewrite, Ports, Rewrite, Tuple};
 
 use super::reunite::Reunited;
 use super::{
@@ -19,16 +19,17 @@ impl Router<'_> {
         packet: Range<usize>,
         out: &mut (impl Output + ?Sized),
     ) -> Verdict {
+        let is_redirect = is_redirect(storage.get(packet.clone()).unwrap_or_default());
         let checked = match Ipv4Packet::check(storage, packet.clone()) {
             Ok(checked) => checked,
+            Err(interproto::DropReason::IcmpNotTranslatable) if is_redirect => {
+                // Two hosts that reach each other by the router make the kernel tell them of a shorter way, which is none.
+                self.counters.kernel_chatter.add(1);
+                return Verdict::Ignore;
+            }
             Err(reason) => return self.drop(reason.into()),
         };
         let tuple = checked.tuple();
-        // Two hosts that reach each other by the router make the kernel tell them of a shorter way, which is none.
-        if tuple.protocol == Protocol::Icmp && checked.is_redirect() && self.is_own(tuple.destination) {
-            self.counters.kernel_chatter.add(1);
-            return Verdict::Ignore;
-        }
         let Some(part) = checked.fragment() else { return self.route_v4(checked, tuple.ports, out) };
         let reunited = if is_host_v4(tuple.source) && self.is_ours(tuple.destination) {
             let needs_ports = self.own_host(tuple.destination).is_none();
@@ -120,7 +121,8 @@ impl Router<'_> {
             return Err(Refusal::SourceNotEligible.into());
         }
         if let Some(host) = own_host {
-            return self.from_remote(0, tuple.source, host, PortRewrite::Keep);
+            let prefix = self.rules.prefix_of(tuple.destination);
+            return self.from_remote(prefix, tuple.source, host, PortRewrite::Keep);
         }
         if !is_shared {
             return Err(Stop::Echo);
@@ -174,7 +176,7 @@ impl Router<'_> {
             return Err(unrelated);
         }
         let (prefix, host, ports) = match self.own_host(embedded.source) {
-            Some(host) => (0, host, PortRewrite::Keep),
+            Some(host) => (self.rules.prefix_of(embedded.source), host, PortRewrite::Keep),
             None => {
                 let flow = shared_flow(embedded.protocol, embedded.ports, true).ok_or(unrelated)?;
                 let (protocol, port, remote_port) = flow;
@@ -231,4 +233,10 @@ impl Router<'_> {
             self.counters.icmp_errors.add(1);
         }
     }
+}
+
+/// Whether a packet whose form was checked is an ICMP redirect (RFC 792): it concerns its sender's own link only.
+fn is_redirect(packet: &[u8]) -> bool {
+    let header = packet.first().map_or(0, |first| usize::from(first & 0x0f) * 4);
+    packet.get(9) == Some(&1) && packet.get(header) == Some(&5)
 }

@@ -199,10 +199,17 @@ impl Router<'_> {
             return Err(Stop::Echo);
         }
         if let Some(source) = self.own_address(host) {
+            // Answers could not be told from those to the other prefix.
+            if prefix != self.rules.prefix_of(source) {
+                return Err(Refusal::PrefixNotServed.into());
+            }
             return Ok(Rewrite { source, destination, ports: PortRewrite::Keep, embedded: None });
         }
         match self.rules.sharing_of(host) {
             Some(Sharing::Ports) => {}
+            Some(Sharing::Exclusive) if prefix != self.rules.prefix_for(host) => {
+                return Err(Refusal::PrefixNotServed.into());
+            }
             Some(Sharing::Exclusive) => {
                 return Err(Stop::Hold(Ask { host, class: fast_nat::nat64::PortClass::High }));
             }

@@ -249,6 +249,23 @@ impl BlockPool {
         }
     }
 
+    /// Gives a host a certain block, which is its own by computation ([`crate::Deterministic`]), whatever it has already.
+    pub fn give_fixed(
+        &mut self,
+        nat: &Nat64,
+        host: Ipv6Addr,
+        address: Ipv4Addr,
+        first_port: u16,
+        now: Timestamp,
+    ) -> Result<BlockRef, GiveError> {
+        let size = self.config.block_size;
+        let net = self.nets.iter().position(|net| net.contains(address)).ok_or(GiveError::NotABlock)?;
+        let block = Block { address, first_port, size, reserved: self.reserved(net, address, first_port) };
+        let given = nat.give_block(host, &block, now)?;
+        self.nets[net].mark_used(address, first_port, size);
+        Ok(given)
+    }
+
     /// Takes a block back from its host, if it is idle at `now`. May be repeated, also for blocks that are gone.
     pub fn take_back(&mut self, nat: &Nat64, block: BlockRef, now: Timestamp) -> Option<BlockLease> {
         let lease = nat.take_back(block, now)?;

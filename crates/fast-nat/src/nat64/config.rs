@@ -98,7 +98,7 @@ impl Default for Quota {
 pub struct NatConfig {
     /// Sessions at a time: 1 to [`MOST_ENTRIES`]. Each takes 64 bytes, its place in the index 6.
     pub max_sessions: u32,
-    /// Bindings at a time: 1 to [`MOST_ENTRIES`]. Each takes 56 bytes, its places in the indexes 12.
+    /// Bindings at a time: 1 to [`MOST_ENTRIES`]. Each takes 64 bytes, its places in the indexes 12.
     pub max_bindings: u32,
     /// Hosts (and subscribers) at a time: 1 to [`MOST_ENTRIES`].
     pub max_hosts: u32,

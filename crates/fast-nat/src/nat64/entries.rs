@@ -132,6 +132,12 @@ impl Standing {
 }
 
 impl Session {
+    /// Brings it into the cache.
+    #[inline]
+    pub(super) fn touch(&self) -> u32 {
+        self.version.load(Ordering::Relaxed)
+    }
+
     pub(super) fn standing(&self) -> Standing {
         Standing(self.standing.load(Ordering::Relaxed))
     }
@@ -161,7 +167,7 @@ impl Session {
 
 /// A BIB entry.
 #[derive(Debug, Default)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub(super) struct Binding {
     pub(super) version: AtomicU32,
     /// See [`binding_key`].
@@ -169,7 +175,9 @@ pub(super) struct Binding {
     host: [AtomicU64; 2],
     /// The mapped [`endpoint`], and whether it is static.
     mapped: AtomicU64,
-    /// One of its sessions, to look at first; 0: none.
+    /// The remote of one of its sessions, which one is looked at first.
+    pub(super) hint_remote: AtomicU64,
+    /// The number of that session; 0: none.
     pub(super) hint: AtomicU32,
     /// The number of its lessee.
     pub(super) owner: AtomicU32,
@@ -235,6 +243,12 @@ impl Bound {
 }
 
 impl Binding {
+    /// Brings it into the cache.
+    #[inline]
+    pub(super) fn touch(&self) -> u32 {
+        self.version.load(Ordering::Relaxed)
+    }
+
     /// All that does not change, if the binding is in use.
     #[inline]
     pub(super) fn read(&self) -> Option<Bound> {
@@ -395,6 +409,6 @@ mod tests {
 
     #[test]
     fn entries_are_as_small_as_the_documentation_says() {
-        assert_eq!((size_of::<Session>(), size_of::<Binding>()), (64, 56));
+        assert_eq!((size_of::<Session>(), size_of::<Binding>()), (64, 64));
     }
 }

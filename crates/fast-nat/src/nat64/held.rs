@@ -244,6 +244,7 @@ impl Held<'_> {
             binding.taken_part.fetch_add(1, Ordering::Relaxed);
         }
         if binding.hint.load(Ordering::Relaxed) == 0 {
+            binding.hint_remote.store(remote_bits, Ordering::Relaxed);
             binding.hint.store(id, Ordering::Release);
         }
         nat.by_protocol[bound.protocol() as usize].fetch_add(1, Ordering::Relaxed);

@@ -71,14 +71,18 @@ impl Index {
         None
     }
 
-    /// The first number with the place's tag, right or wrong: reading it brings the bucket into the cache.
+    /// The number with the place's tag, right or wrong, that is the `nth` among those; 0: there is none.
     #[inline]
-    pub(super) fn guess(&self, place: Place) -> u32 {
+    pub(super) fn candidate(&self, place: Place, nth: u32) -> u32 {
+        let mut left = nth;
         for bucket in place.buckets {
             for word in self.bucket(bucket) {
                 let word = word.load(Ordering::Relaxed);
                 if word >> TAG_SHIFT == place.tag && word != 0 {
-                    return word & ((1 << TAG_SHIFT) - 1);
+                    if left == 0 {
+                        return word & ((1 << TAG_SHIFT) - 1);
+                    }
+                    left -= 1;
                 }
             }
         }
@@ -113,7 +117,9 @@ impl Index {
         let word = place.tag << TAG_SHIFT | id;
         for bucket in place.buckets {
             for there in self.bucket(bucket) {
-                if there.compare_exchange(word, 0, Ordering::Release, Ordering::Relaxed).is_ok() {
+                if there.load(Ordering::Relaxed) == word
+                    && there.compare_exchange(word, 0, Ordering::Release, Ordering::Relaxed).is_ok()
+                {
                     return;
                 }
             }

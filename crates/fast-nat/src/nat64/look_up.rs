@@ -1,10 +1,11 @@
 //! Finding bindings and sessions without a lock.
 
+use std::hint::black_box;
 use std::sync::atomic::Ordering;
 
 use super::entries::{Bound, Standing, binding_key, endpoint, in_use};
 use super::index::Place;
-use super::{Binding, Inbound, Index, Ipv4Addr, Mapped, Nat64, Outbound, Reached, SessionRef};
+use super::{Binding, Inbound, Index, Mapped, Nat64, Outbound, Reached, Session, SessionRef};
 
 /// A session that was found, as it stood.
 #[derive(Debug, Clone, Copy)]
@@ -74,8 +75,10 @@ impl Nat64 {
     /// The session of a binding with this remote.
     #[inline]
     pub(super) fn session_of(&self, binding: u32, remote: u64) -> Option<Found> {
-        let hint = self.bindings.get(binding)?.hint.load(Ordering::Relaxed);
-        if let Some(found) = self.read_session(hint, binding, remote) {
+        let entry = self.bindings.get(binding)?;
+        if entry.hint_remote.load(Ordering::Relaxed) == remote
+            && let Some(found) = self.read_session(entry.hint.load(Ordering::Acquire), binding, remote)
+        {
             return Some(found);
         }
         let place = self.by_remote.place(self.hasher.session(binding, remote));
@@ -107,63 +110,121 @@ impl Nat64 {
     /// sessions, waiting for memory is what a look-up costs.
     pub fn warm_outbound(&self, flows: &[Outbound]) {
         for flows in flows.chunks(BATCH) {
-            let places = flows.iter().map(|flow| self.place_by_host(flow));
-            self.warm(&self.by_host, places, |n| flows.get(n).map(|flow| (flow.remote, flow.remote_port)));
+            self.warm(
+                &self.by_host,
+                flows,
+                |flow| self.place_by_host(flow),
+                |flow, bound| {
+                    bound.key == binding_key(flow.prefix, flow.protocol, flow.port) && bound.host == flow.host
+                },
+                |flow| endpoint(flow.remote, flow.remote_port),
+            );
         }
     }
 
     /// The same for flows from the IPv4 side.
     pub fn warm_inbound(&self, flows: &[Inbound]) {
         for flows in flows.chunks(BATCH) {
-            let places = flows.iter().map(|flow| self.place_by_address(flow));
-            self.warm(&self.by_address, places, |n| flows.get(n).map(|flow| (flow.remote, flow.remote_port)));
+            self.warm(
+                &self.by_address,
+                flows,
+                |flow| self.place_by_address(flow),
+                |flow, bound| {
+                    bound.endpoint() == (flow.address, flow.port) && bound.protocol() == flow.protocol
+                },
+                |flow| endpoint(flow.remote, flow.remote_port),
+            );
         }
     }
 
-    /// Stage by stage over all flows, so that the processor waits for many lines at a time. Reading is what fetches them: the
-    /// sums keep the reads from being left out.
-    fn warm(
+    /// Stage by stage over all flows, so that the processor waits for many lines at a time. Reading is what fetches them, and
+    /// the sums keep the reads from being left out. What is computed from what was fetched has a loop of its own: a processor
+    /// that waits looks some 300 instructions ahead, and that is to be as many fetches as possible.
+    fn warm<'f, F: 'f>(
         &self,
         index: &Index,
-        places: impl Iterator<Item = Place>,
-        remote: impl Fn(usize) -> Option<(Ipv4Addr, u16)>,
+        flows: &'f [F],
+        place: impl Fn(&'f F) -> Place,
+        is_of: impl Fn(&'f F, &Bound) -> bool,
+        remote: impl Fn(&'f F) -> u64,
     ) {
-        let mut sum = 0;
-        let mut buffer = [Place::default(); BATCH];
-        let mut count = 0;
-        for (place, known) in buffer.iter_mut().zip(places) {
-            sum ^= index.touch(known);
-            *place = known;
-            count += 1;
+        let mut places = [Place::default(); BATCH];
+        for (place_of, flow) in places.iter_mut().zip(flows) {
+            *place_of = place(flow);
         }
         let mut numbers = [0; BATCH];
-        for (number, place) in numbers.iter_mut().zip(&buffer[..count]) {
-            *number = index.guess(*place);
-            sum ^= self.bindings.get(*number).map_or(0, |binding| binding.version.load(Ordering::Relaxed));
-        }
-        let mut hints = [0; BATCH];
-        for (hint, number) in hints.iter_mut().zip(&numbers[..count]) {
-            *hint = self.bindings.get(*number).map_or(0, |binding| binding.hint.load(Ordering::Relaxed));
-            sum ^= self.sessions.get(*hint).map_or(0, |session| session.version.load(Ordering::Relaxed));
-        }
-        // Where the hint is another session of the same binding, the index of sessions will be asked.
-        let mut asked = 0;
-        for n in 0..count {
-            let Some((address, port)) = remote(n) else { continue };
-            let remote = endpoint(address, port);
-            if self.read_session(hints[n], numbers[n], remote).is_none() && numbers[n] != 0 {
-                let place = self.by_remote.place(self.hasher.session(numbers[n], remote));
-                sum ^= self.by_remote.touch(place);
-                buffer[asked] = place;
+        warm_entries(
+            index,
+            (&places[..flows.len()], &mut numbers),
+            |number| self.bindings.get(number).map_or(0, Binding::touch),
+            |n, number| {
+                let bound = self.bindings.get(number).and_then(Binding::read);
+                flows.get(n).zip(bound).is_some_and(|(flow, bound)| is_of(flow, &bound))
+            },
+        );
+        let (mut hinted, mut hints) = (0, [0; BATCH]);
+        let (mut asked, mut bound) = (0, [(0, 0); BATCH]);
+        for (number, flow) in numbers.into_iter().zip(flows) {
+            let Some(binding) = self.bindings.get(number) else { continue };
+            let remote = remote(flow);
+            if binding.hint_remote.load(Ordering::Relaxed) == remote {
+                hints[hinted] = binding.hint.load(Ordering::Relaxed);
+                hinted += 1;
+            } else {
+                places[asked] = self.by_remote.place(self.hasher.session(number, remote));
+                bound[asked] = (number, remote);
                 asked += 1;
             }
         }
-        for place in &buffer[..asked] {
-            let number = self.by_remote.guess(*place);
-            sum ^= self.sessions.get(number).map_or(0, |session| session.version.load(Ordering::Relaxed));
+        let mut sum = 0;
+        for hint in &hints[..hinted] {
+            sum ^= self.sessions.get(*hint).map_or(0, Session::touch);
         }
-        std::hint::black_box(sum);
+        black_box(sum);
+        warm_entries(
+            &self.by_remote,
+            (&places[..asked], &mut numbers),
+            |number| self.sessions.get(number).map_or(0, Session::touch),
+            |n, number| {
+                let (binding, remote) = bound.get(n).copied().unwrap_or_default();
+                self.read_session(number, binding, remote).is_some()
+            },
+        );
     }
+}
+
+/// Brings the buckets of these places into the cache, and the entries that they most likely stand for. Says which these
+/// are.
+fn warm_entries(
+    index: &Index,
+    (places, numbers): (&[Place], &mut [u32; BATCH]),
+    touch: impl Fn(u32) -> u32,
+    is_it: impl Fn(usize, u32) -> bool,
+) {
+    let mut sum = 0;
+    for place in places {
+        sum ^= index.touch(*place);
+    }
+    for (number, place) in numbers.iter_mut().zip(places) {
+        *number = index.candidate(*place, 0);
+    }
+    for number in &numbers[..places.len()] {
+        sum ^= touch(*number);
+    }
+    // One in twelve is another one with the same tag.
+    let (mut again, mut wrong) = (0, [0; BATCH]);
+    for (n, place) in places.iter().enumerate() {
+        let number = numbers[n];
+        if number != 0 && !is_it(n, number) {
+            numbers[n] = index.candidate(*place, 1);
+            wrong[again] = numbers[n];
+            again += 1;
+        }
+    }
+    for number in &wrong[..again] {
+        sum ^= touch(*number);
+    }
+    black_box(sum);
 }
 
 pub(super) fn mapped(bound: &Bound, session: Option<SessionRef>, created: bool) -> Mapped {

@@ -19,7 +19,7 @@
 //! expiry goes in steps. No call touches more than 256 entries ([`Nat64::most_touched`]).
 //!
 //! # Memory
-//! 64 bytes a session, 56 a binding, 6 per index and entry, 6 per port of a block that is in use, and about 250 a block and 200
+//! 64 bytes a session, 64 a binding, 6 per index and entry, 6 per port of a block that is in use, and about 250 a block and 200
 //! a host.
 
 mod blocks;

@@ -17,7 +17,8 @@ pub(super) trait Entry: Default {
 /// At most so many entries, by the numbers from 1 on.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
-    chunks: Box<[OnceLock<Box<[T]>>]>,
+    /// A chunk's place is one word and the state of its making: a look-up of many entries needs many of them at hand.
+    chunks: Box<[OnceLock<Box<[T; CHUNK]>>]>,
     capacity: u32,
     /// Numbers up to this one have been in use.
     used: AtomicU32,
@@ -68,7 +69,9 @@ impl<T: Entry> Slab<T> {
     fn next_unused(&self) -> Option<u32> {
         let more = |used: u32| (used < self.capacity).then_some(used + 1);
         let place = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        self.chunks.get(place as usize / CHUNK)?.get_or_init(|| (0..CHUNK).map(|_| T::default()).collect());
+        self.chunks
+            .get(place as usize / CHUNK)?
+            .get_or_init(|| Box::new(std::array::from_fn(|_| T::default())));
         Some(place + 1)
     }
 
