@@ -76,14 +76,10 @@ impl Model {
             self.rests.retain(|rest| rest.protocol != inside.protocol || rest.outside != outside);
             self.bindings.push(Binding { inside, outside, is_static: false });
         }
-        let awaited = self.stored.iter().position(|syn| syn.outside == outside && syn.remote == remote);
-        let state = match (flow.protocol, awaited) {
-            (Protocol::Tcp, Some(index)) => {
-                self.stored.remove(index);
-                SessionState::Established
-            }
-            (Protocol::Tcp, None) => first(Side::V6),
-            _ => SessionState::OneWay,
+        let state = match flow.protocol {
+            Protocol::Tcp if self.take_up(outside, remote) => SessionState::Established,
+            Protocol::Tcp => first(Side::V6),
+            Protocol::Udp | Protocol::Icmp => SessionState::OneWay,
         };
         self.begin(inside, remote, state, Side::V6, packet, tick, reference);
         if state == SessionState::Established {
