@@ -12,6 +12,9 @@ use super::{
     shared_flow,
 };
 
+/// The bit of TCP's flags that opens a connection.
+const SYN: u8 = 0x02;
+
 impl Router<'_> {
     pub(super) fn four_to_six(
         &mut self,
@@ -219,7 +222,9 @@ impl Router<'_> {
         out: &mut (impl Output + ?Sized),
     ) {
         let Some(kind) = reason.answer_v4() else { return };
-        let is_silent = reason == Refusal::Filtered.into() && !self.rules.answer_filtered;
+        // A connection attempt from outside is not answered before its time (RFC 5382 REQ-4).
+        let is_attempt = about.tcp_flags() & SYN != 0 && self.rules.is_shared(about.tuple().destination);
+        let is_silent = is_attempt || reason == Refusal::Filtered.into() && !self.rules.answer_filtered;
         if is_silent || !about.may_be_answered() {
             return;
         }
