@@ -122,7 +122,9 @@ impl Model {
 
     /// Takes a token of this side, if there is room for a session.
     pub fn pay(&mut self, host: Ipv6Addr, side: Side, tick: u64) -> Result<(), Refused> {
-        if self.sessions.len() >= self.config.max_sessions as usize {
+        let all = self.config.max_sessions as usize;
+        // The last eighth is for what hosts open.
+        if self.sessions.len() >= if side == Side::V4 { all - all / 8 } else { all } {
             return Err(Refused::TableFull);
         }
         let (rate, burst) = (self.config.quota.new_sessions_per_second, self.config.quota.burst);
