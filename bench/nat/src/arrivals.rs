@@ -8,14 +8,14 @@
 //! 3. the TCP connections that began [`LIFE`] ticks before are closed from both sides;
 //! 4. what is over ends, and once a second the blocks that have become idle are taken back.
 //!
-//! All packets come in batches of 64 that are asked for ahead, as in the router. A closed TCP connection is kept for 4 minutes, a
-//! UDP session for 5, and a port rests for 2 minutes after that.
+//! All packets come in batches of 64 that are asked for ahead, as in the router.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use fast_nat::Timestamp;
-use fast_nat::nat64::{Inbound, Outbound, Protocol, Signal};
+use fast_nat::nat64::{Inbound, Outbound, Protocol, Signal, Timers};
 use serde::Serialize;
 
 use crate::clock::{Cost, Stopwatch};
@@ -35,8 +35,34 @@ const LIFE: usize = 60;
 /// Where the hosts' source ports begin: sessions that were there before have lower ones.
 const FIRST_PORT: u32 = 1000;
 
-/// Ticks until as many sessions end as begin, and as many ports are done with resting as begin to rest.
-const WARM_UP: usize = 4500;
+/// How long sessions are kept, and so how many there are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    pub(crate) timers: Timers,
+    /// Ticks until as many sessions end as begin, and as many ports are done with resting as begin to rest.
+    warm_up: usize,
+    /// More sessions than there will be.
+    pub(crate) room: u32,
+}
+
+impl Pace {
+    /// Timers that are shorter than the RFCs allow: about 380,000 sessions.
+    pub(crate) const SHORT: Self = Self {
+        timers: Timers {
+            tcp_transitory: Duration::from_secs(30),
+            udp: Duration::from_secs(40),
+            port_rest: Duration::from_secs(15),
+            tcp_port_rest: Duration::from_secs(15),
+            block_idle: Duration::from_secs(15),
+            ..Timers::DEFAULT
+        },
+        warm_up: 700,
+        room: 500_000,
+    };
+
+    /// The RFCs' timers: about 2.7 million sessions.
+    pub(crate) const LONG: Self = Self { timers: Timers::DEFAULT, warm_up: 4700, room: 4_000_000 };
+}
 
 /// The most steps of `expire` in one tick: far more than are needed.
 const STEPS: usize = 100_000;
@@ -90,7 +116,7 @@ pub(crate) struct Arrivals {
 
 impl Arrivals {
     /// Begins at `start`, and lets pass as much time as it takes until the number of sessions is steady.
-    pub(crate) fn new(router: Router, start: Timestamp, random: fastrand::Rng) -> Result<Self> {
+    pub(crate) fn new(router: Router, start: Timestamp, pace: Pace, random: fastrand::Rng) -> Result<Self> {
         let before = router.bytes();
         let ports = vec![FIRST_PORT; HOSTS as usize];
         let empty = || Tick { flows: Vec::with_capacity(PER_TICK), mapped: Vec::with_capacity(PER_TICK) };
@@ -99,7 +125,7 @@ impl Arrivals {
         let own = router.bytes() - before;
         let tick = start.as_millis().div_ceil(TICK);
         let mut arrivals = Self { router, tick, random, ports, ticks, closing, coming, own };
-        arrivals.run(WARM_UP)?;
+        arrivals.run(pace.warm_up)?;
         Ok(arrivals)
     }
 

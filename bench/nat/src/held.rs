@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Result, ensure};
 use fast_nat::Timestamp;
-use fast_nat::nat64::{Inbound, Outbound};
+use fast_nat::nat64::{Inbound, Outbound, Timers};
 
 use crate::router::Router;
 use crate::traffic::{Shape, answer, opening, passing};
@@ -42,7 +42,7 @@ impl Held {
     pub(crate) fn with_room(shape: Shape, room: u32) -> Result<Self> {
         // What belongs to the benchmark is there before the engine.
         let mut mapped = vec![(Ipv4Addr::UNSPECIFIED, 0); shape.sessions as usize];
-        let mut router = Router::new(room)?;
+        let mut router = Router::new(room, Timers::DEFAULT)?;
         let empty = router.bytes();
         let mut now = Timestamp::from_millis(0);
         let step = (shape.sessions / 16).max(1);

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use fast_nat::nat64::{Nat64, NatConfig, PortClass, Timers};
+use fast_nat::nat64::{Nat64, PortClass, Timers};
 use fast_nat::{Granted, LeasePool, LeaseTable, PoolConfig, Timestamp};
 use ipnet::Ipv4Net;
 use original::CrossProtocolNetworkAddressTableWithIpv4Pool as OriginalTable;
@@ -115,8 +115,7 @@ impl Blocks {
             tcp_port_rest: Duration::ZERO,
             ..Timers::default()
         };
-        let config = NatConfig { timers, ..router::config(1024) };
-        let nat = Nat64::new(config)?;
+        let nat = Nat64::new(router::config(1024, timers))?;
         let mut pool = router::pool(net)?;
         for number in 0..standing {
             pool.grant(&nat, host(number), PortClass::High, Timestamp::from_millis(0))?;

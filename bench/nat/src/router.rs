@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use fast_nat::nat64::{Mapped, Nat64, NatConfig, Outbound, Passing, Quota, Refused};
+use fast_nat::nat64::{Mapped, Nat64, NatConfig, Outbound, Passing, Quota, Refused, Timers};
 use fast_nat::{BlockPool, BlockPoolConfig, Granted, PortNet, Timestamp};
 
 use crate::weight;
@@ -18,13 +18,14 @@ pub(crate) const POOL: &str = "203.0.113.0/24";
 /// is counted.
 const QUOTA: Quota = Quota { sessions: 10_000, new_sessions_per_second: 1_000, burst: 10_000 };
 
-/// Bounds of the engine for so many sessions; timers, resting ports and filtering as they come.
-pub(crate) fn config(sessions: u32) -> NatConfig {
+/// Bounds of the engine for so many sessions; resting ports and filtering as they come.
+pub(crate) fn config(sessions: u32, timers: Timers) -> NatConfig {
     NatConfig {
         max_sessions: sessions,
         max_bindings: sessions,
         max_hosts: 16_384,
         max_blocks: 131_072,
+        timers,
         quota: QUOTA,
         ..NatConfig::default()
     }
@@ -56,9 +57,9 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    pub(crate) fn new(sessions: u32) -> Result<Self> {
+    pub(crate) fn new(sessions: u32, timers: Timers) -> Result<Self> {
         let before = weight::live();
-        let nat = Nat64::new(config(sessions))?;
+        let nat = Nat64::new(config(sessions, timers))?;
         Ok(Self { nat: Arc::new(nat), pool: pool(POOL)?, granted: 0, refused: 0, before })
     }
 

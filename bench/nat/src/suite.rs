@@ -10,7 +10,7 @@ use fast_nat::Timestamp;
 use fast_nat::nat64::{Nat64, Protocol};
 use ipnet::Ipv4Net;
 
-use crate::arrivals::{self, Arrivals};
+use crate::arrivals::{self, Arrivals, Pace};
 use crate::clock::Cost;
 use crate::held::Held;
 use crate::leases::{Addresses, Blocks, OF_ORIGINAL, Original};
@@ -36,8 +36,6 @@ const LEASE_RATIO: f64 = 1.5;
 const ROUND: usize = 500;
 /// Sessions that two threads look up.
 const SHARED: u32 = 1_000_000;
-/// Room for the sessions of the steady state, which are 2.7 million.
-const ROOM: u32 = 4_000_000;
 
 /// A part of the benchmark that can be run alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -171,11 +169,20 @@ impl Suite {
     }
 
     fn arrivals(&mut self) -> Result<()> {
-        let mut steady = Arrivals::new(Router::new(ROOM)?, Timestamp::from_millis(0), self.random.fork())?;
+        let rate = self.steady(Pace::SHORT, "short timers")?;
+        self.report.bound("new sessions per second of one core", rate, Limit::AtLeast, RATE);
+        self.steady(Pace::LONG, "the RFCs' timers")?;
+        Ok(())
+    }
+
+    /// Says how many sessions a second of processor time is enough for.
+    fn steady(&mut self, pace: Pace, timers: &str) -> Result<f64> {
+        let router = Router::new(pace.room, pace.timers)?;
+        let mut steady = Arrivals::new(router, Timestamp::from_millis(0), pace, self.random.fork())?;
         let rounds = (0..self.rounds).map(|_| steady.run(ROUND)).collect::<Result<Vec<_>>>()?;
         let report = &mut self.report;
         report.section(format!(
-            "New sessions in a steady state: {HOSTS} hosts, TCP and UDP, everything for them"
+            "New sessions in a steady state, {timers}: {HOSTS} hosts, TCP and UDP, everything for them"
         ));
         let rate = report.row(
             "of one core, by processor time",
@@ -202,14 +209,10 @@ impl Suite {
         }
         report.row("held", "sessions", rounds.iter().map(|round| round.held as f64))?;
         report.row("leased", "blocks per round", rounds.iter().map(|round| round.blocks as f64))?;
-        report.row(
-            "memory",
-            "bytes per session",
-            rounds.iter().map(|round| round.bytes as f64 / round.held as f64),
-        )?;
-        report.bound("new sessions per second of one core", rate, Limit::AtLeast, RATE);
+        let bytes = rounds.iter().map(|round| round.bytes as f64 / round.held as f64);
+        report.row("memory", "bytes per session", bytes)?;
         self.note_steps(&steady.router.nat);
-        Ok(())
+        Ok(rate)
     }
 
     fn leases(&mut self) -> Result<()> {
@@ -277,9 +280,9 @@ impl Suite {
     fn parallel(&mut self) -> Result<()> {
         // Connections outlive what is measured, in virtual time too.
         let shape = Shape { sessions: SHARED, hosts: HOSTS, per_port: 1, protocol: Protocol::Tcp };
-        let held = Held::with_room(shape, SHARED + ROOM)?;
+        let held = Held::with_room(shape, SHARED + Pace::LONG.room)?;
         let keys = [(); 2].map(|()| held.outbound_keys(LOOKUPS, &mut self.random));
-        let mut steady = Arrivals::new(held.router, held.now, self.random.fork())?;
+        let mut steady = Arrivals::new(held.router, held.now, Pace::LONG, self.random.fork())?;
         let figures = parallel::measure(&mut steady, &keys, self.rounds)?;
         self.report.section(format!(
             "Look-ups among {SHARED} connections, in batches, while others are made (four ways take turns)"
