@@ -106,7 +106,11 @@ impl Model {
         let paid = if is_full { Err(Refused::TableFull) } else { self.pay(inside.host, Side::V6, tick) };
         if paid.is_err() && known.is_none() {
             let key = self.host_key(inside.host);
-            self.blocks.iter_mut().filter(|block| block.owner == key).for_each(|block| block.tried = tick);
+            for block in self.blocks.iter_mut().filter(|block| block.owner == key) {
+                block.tried = block.tried.max(block.quiet_since).max(tick);
+                // By a clock that is behind.
+                block.quiet_since = block.quiet_since.min(tick);
+            }
         }
         paid.map(|()| choice)
     }
