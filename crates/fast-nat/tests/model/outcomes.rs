@@ -47,7 +47,7 @@ pub const OUTCOMES: &[(&str, u64)] = &[
     ("inbound: no session, refused", 2000),
     ("inbound: rate quota", 84),
     ("inbound: session", 9400),
-    ("inbound: session quota", 46),
+    ("inbound: session quota", 8),
     ("inbound: stored", 8200),
     ("inbound: stored again", 6000),
     ("inbound: table full", 1500),
