@@ -69,7 +69,7 @@ impl Plan {
     /// Every network that must be this router's alone: the pools, and static and mapped addresses outside them.
     pub fn claimed(&self, settings: &Settings) -> Vec<Ipv4Net> {
         let pairs = settings.static_pairs.iter().map(|pair| Ipv4Net::from(pair.address));
-        let outside = pairs.chain(settings.eams.iter().map(|eam| eam.ipv4()));
+        let outside = pairs.chain(settings.eams.iter().map(fast_nat::Eam::ipv4));
         let mut claimed = self.nets();
         for net in outside {
             if !claimed.iter().any(|claimed| claimed.contains(&net)) {

@@ -101,7 +101,7 @@ impl Records {
         let Some(recorder) = &self.recorder else { return true };
         self.catch_up();
         let counts = recorder.counts();
-        let room = counts.waiting + ROOM_FOR_ENDS < (counts.capacity as u64).max(2 * ROOM_FOR_ENDS);
+        let room = counts.waiting + ROOM_FOR_ENDS < counts.capacity.max(2 * ROOM_FOR_ENDS);
         !recorder.waits_for_room() || (room && self.unrecorded.lock().is_empty())
     }
 

@@ -10,9 +10,11 @@ mod limiter;
 mod reason;
 mod router;
 mod rules;
+mod warm;
 
 pub use counters::{Counter, Counters, Traffic};
 pub use limiter::TokenBucket;
 pub use reason::{DropReason, Refusal};
 pub use router::{Ask, Held, Identifications, Limiters, Output, Parcel, Router, Scratch, Tables, Verdict};
 pub use rules::{Eams, NetSet, PoolRule, RouterPool, Rules};
+pub use warm::Warmer;

@@ -80,7 +80,7 @@ refusals! {
     /// The sender's /64 already holds as many leases as it may (`max_leases_per_subnet`).
     SubnetLimit => "subnet_limit", "RFC 6888 REQ-4", PROHIBITED, None;
     /// The table of leases, or that of sessions, is at its bound.
-    TableFull => "table_full", "RFC 6146 §3.5.1.1", UNREACHABLE, None;
+    TableFull => "table_full", "RFC 6146 §3.5.1.1, RFC 6888 REQ-11", UNREACHABLE, HOST_UNREACHABLE;
     /// More new hosts, or more first packets of one, than may wait for a lease.
     HoldFull => "hold_full", "none", None, None;
     /// No lease came within the time that a first packet may wait.
@@ -98,9 +98,9 @@ refusals! {
     /// A TCP SYN from the IPv4 side to a port that nobody has, and there was no room to keep it.
     SynUnwanted => "syn_unwanted", "RFC 5382 REQ-4", None, None;
     /// The sender's subscriber holds as many sessions as it may (`quota.sessions`).
-    SessionQuota => "session_quota", "RFC 6888 REQ-4", PROHIBITED, None;
+    SessionQuota => "session_quota", "RFC 6888 REQ-4, REQ-11", PROHIBITED, HOST_UNREACHABLE;
     /// The sender's subscriber opens sessions faster than it may (`quota.new_sessions_per_second`).
-    RateQuota => "rate_quota", "RFC 6888 REQ-5", PROHIBITED, None;
+    RateQuota => "rate_quota", "RFC 6888 REQ-5, REQ-11", PROHIBITED, HOST_UNREACHABLE;
     /// The sender's subscriber has as many ports as it may (`quota.ports`).
     PortQuota => "port_quota", "RFC 6888 REQ-4", PROHIBITED, None;
     /// A protocol without ports, or one whose ports are not translated, of a host that shares its address.

@@ -196,7 +196,7 @@ fn a_subscriber_that_sprays_packets_disturbs_nobody_and_heals_afterwards() {
     }
     let more = "[quota]\nports = 2048\nsessions = 600\nnew_sessions_per_second = 300\nnew_sessions_burst = 600\n\
                 [fragments]\nmemory = 262144\n\
-                [timers]\nbelow_rfc = true\ntcp_transitory = \"2s\"\ntcp_port_rest = \"1s\"\nport_rest = \"1s\"\nblock_idle = \"1s\"\n";
+                [timers]\nbelow_rfc = true\ntcp_transitory = \"2s\"\nudp = \"2s\"\ntcp_port_rest = \"1s\"\nport_rest = \"1s\"\nblock_idle = \"1s\"\n";
     let (lab, router) = start(&clients(2), more);
     let _echo = Server::tcp_echo(&lab.server, (SERVER, 7)).unwrap();
     let (bad, good) = (&lab.clients[0], &lab.clients[1]);
@@ -252,6 +252,8 @@ fn a_subscriber_that_sprays_packets_disturbs_nobody_and_heals_afterwards() {
     });
     println!("the sprayer had to wait for {:?}", healed.elapsed());
     drop(stream);
-    router.wait_for_metrics("its sessions are over", |metrics| metrics.sessions("tcp") == 0);
+    router.wait_for_metrics("its sessions are over", |metrics| {
+        metrics.sessions("tcp") == 0 && metrics.sessions("udp") == 0
+    });
     router.end();
 }

@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod computed;
 mod crowd;
 mod echo;
 mod filtering;

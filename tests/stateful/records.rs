@@ -64,7 +64,7 @@ fn each_block_is_recorded_once_when_given_and_once_when_returned_and_its_host_is
     let file = file.to_str().unwrap();
     let config = shared(&format!(
         "[records]\nfile = \"{file}\"\n\
-         [timers]\nbelow_rfc = true\nudp = \"2s\"\nicmp = \"2s\"\nport_rest = \"0s\"\ntcp_port_rest = \"0s\"\nblock_idle = \"1s\"\n"
+         [timers]\nbelow_rfc = true\nudp = \"4s\"\nicmp = \"4s\"\nport_rest = \"0s\"\ntcp_port_rest = \"0s\"\nblock_idle = \"1s\"\n"
     ));
     let router = crate::common::Router::start(&lab, &["--config", &lab.file("records.toml", &config)]);
     let echo = Server::udp_echo(&lab.server, (SERVER, 7)).unwrap();
@@ -94,7 +94,9 @@ fn each_block_is_recorded_once_when_given_and_once_when_returned_and_its_host_is
             assert!(found.contains(&host.to_string()), "{host}: {found}");
         }
     }
-    let nobodys = given.iter().map(|(block, _)| block.last).max().unwrap() as u16 ^ 0x4000;
+    let is_given =
+        |port: u16| given.iter().any(|(block, _)| (block.first..=block.last).contains(&port.into()));
+    let nobodys = (1024..=u16::MAX).find(|port| !is_given(*port)).unwrap();
     assert_eq!(who_had(&lab, file, nobodys, &[]), None);
 
     let returned = eventually("all blocks are back", PATIENCE, || {

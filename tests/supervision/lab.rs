@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fast_nat::Lease;
 use netlab::{Namespace, PingOptions, PingOutcome, Topology, TopologyOptions, http_get, ping};
-use protomask::config::{Partial, PartialPool, Placed, Prometheus, Sharing};
+use protomask::config::{Partial, PartialPool, PartialTimers, Placed, Prometheus, Sharing};
 use protomask::datapath::{DropReason, Refusal};
 use protomask::shared::Shared;
 use protomask::startup::set_up;
@@ -53,6 +53,9 @@ pub(crate) struct Wanted {
     pub(crate) pools: &'static [&'static str],
     pub(crate) hosts: u16,
     pub(crate) reservation_timeout: Duration,
+    pub(crate) sharing: Sharing,
+    /// UDP sessions, resting ports and idle blocks last so long.
+    pub(crate) short_timers: Option<Duration>,
 }
 
 impl Default for Wanted {
@@ -62,6 +65,8 @@ impl Default for Wanted {
             pools: &["203.0.113.0/24"],
             hosts: 8,
             reservation_timeout: Duration::from_mins(10),
+            sharing: Sharing::Exclusive,
+            short_timers: None,
         }
     }
 }
@@ -78,13 +83,21 @@ impl Lab {
         let topology = Topology::with(&options).unwrap();
         let interface = format!("sv{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let pools = wanted.pools.iter().map(|net| PartialPool {
-            sharing: Some(flag(Sharing::Exclusive)),
+            sharing: Some(flag(wanted.sharing)),
             ..PartialPool::new(flag(net.parse().unwrap()))
         });
         let settings = Partial {
             interface: Some(flag(interface)),
             translation_prefixes: Some(vec![flag(PREFIX.parse().unwrap())]),
             pools: Some(pools.collect()),
+            timers: PartialTimers {
+                udp: wanted.short_timers.map(flag),
+                port_rest: wanted.short_timers.map(flag),
+                tcp_port_rest: wanted.short_timers.map(flag),
+                block_idle: wanted.short_timers.map(flag),
+                below_rfc: wanted.short_timers.map(|_| flag(true)),
+                ..PartialTimers::default()
+            },
             num_queues: Some(flag(2)),
             reservation_timeout: Some(flag(wanted.reservation_timeout)),
             hold_timeout: Some(flag(Duration::from_mins(1))),

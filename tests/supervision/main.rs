@@ -12,4 +12,5 @@ mod flows;
 mod hangs;
 mod lab;
 mod overseer;
+mod shared;
 mod storms;

@@ -1,7 +1,10 @@
 #![doc = include_str!("../README.md")]
 //!
 //! # Rooms
-//! [`LeaseTable`] is the truth: who holds which address. It is shared by all packet workers and outlives everything
+//! [`nat64::Nat64`] is the truth about shared addresses, and [`BlockPool`] knows which port blocks are free; one owner has it, and can
+//! [rebuild](BlockPool::rebuild) it from the engine at any time.
+//!
+//! [`LeaseTable`] is the truth about exclusive ones: who holds which address. It is shared by all packet workers and outlives everything
 //! that manages it. [`LeasePool`] is derived from it: which addresses are free. It belongs to one owner, who can
 //! [rebuild](LeasePool::rebuild) it at any time.
 //!

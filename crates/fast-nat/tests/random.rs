@@ -97,8 +97,9 @@ fn random_operations_do_to_the_engine_what_they_do_to_the_model() {
     for (what, least) in OUTCOMES {
         let least = least * operations / 1_000_000;
         let times = counts.get(what).copied().unwrap_or(0);
-        // Too short a run proves nothing.
-        assert!(times >= least || least < 10, "PROTOMASK_SEED={seed}: only {times} times: {what}");
+        // A short run proves nothing of what is rare.
+        let is_short = operations < 1_000_000 && least < 10;
+        assert!(times >= least || is_short, "PROTOMASK_SEED={seed}: only {times} times: {what}");
     }
 }
 

@@ -190,8 +190,26 @@ fn open(target: IpAddr, options: &PingOptions) -> io::Result<Socket> {
     }
     if let Some(source) = options.source {
         socket.bind(&SocketAddr::new(source, 0).into())?;
+        forget(&socket)?;
     }
     Ok(socket)
+}
+
+/// Throws away what has come so far: until it was bound, the socket has heard what is for other addresses.
+fn forget(socket: &Socket) -> io::Result<()> {
+    let mut nothing = [];
+    loop {
+        match recvmsg::<SockaddrStorage>(
+            socket.as_raw_fd(),
+            &mut [IoSliceMut::new(&mut nothing)],
+            None,
+            MsgFlags::MSG_DONTWAIT,
+        ) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(nix::errno::Errno::EAGAIN) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// One message, its sender and its hop limit (IPv6 only); `None` when the time is up.

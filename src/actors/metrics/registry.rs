@@ -146,7 +146,7 @@ impl Sample {
         let Some(records) = &self.records else { return Ok(()) };
         out.counter("records_written", "Allocation records written.", records.written)?;
         out.gauge("records_waiting", "Allocation records that wait to be written.", records.waiting)?;
-        out.gauge("records_capacity", "The most allocation records that can wait.", records.capacity as u64)?;
+        out.gauge("records_capacity", "The most allocation records that can wait.", records.capacity)?;
         out.counter(
             "records_lost",
             "Allocation records for which there was no room, with when_full = go-on.",

@@ -184,25 +184,26 @@ impl Supply {
             warn!(self.log, "no ports for a host outside the networks of [deterministic]"; "host" => %host);
             return Err(Refusal::SourceNotAllowed);
         };
-        let standing = nat.standing(host, class);
-        if standing.address.is_some() {
-            // It has them all. A low port that it wants is not among them, or a high one that it wants is in use.
-            nat.deny_low(host);
-            return if standing.needs_block && class == PortClass::High {
-                Err(Refusal::PortQuota)
-            } else {
-                Ok(())
-            };
+        if !nat.standing(host, class).needs_block {
+            return Ok(());
         }
-        for first_port in blocks {
+        // Those that were idle have been taken back one by one.
+        let has = nat.first_ports_of(host);
+        let mut given = false;
+        for first_port in blocks.filter(|first_port| !has.contains(first_port)) {
             if let Err(error) = self.blocks.give_fixed(nat, host, address, first_port, now) {
                 warn!(self.log, "a computed port block cannot be given"; "host" => %host, "address" => %address,
                     "first_port" => first_port, "because" => %error);
                 return Err(Refusal::TableFull);
             }
+            given = true;
             shared.lease_counters.granted.fetch_add(1, Ordering::Relaxed);
         }
         nat.deny_low(host);
+        // A low port that it wanted is mapped to a high one from now on. If that is in use like all others, it has to wait.
+        if !given && class == PortClass::High {
+            return Err(Refusal::PortQuota);
+        }
         debug!(self.log, "computed port blocks given"; "host" => %host, "address" => %address);
         Ok(())
     }

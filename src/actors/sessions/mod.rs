@@ -39,6 +39,9 @@ const EVENTS: usize = 65_536;
 const BUDGET: usize = 256;
 const STEPS: usize = 100;
 
+/// Probes and late errors that may wait for a worker before expiry pauses until its next tick.
+const MOST_OUTPUTS: usize = 2048;
+
 /// Steps of the engine's expiry per tick, of at most 32 sessions each: some 640,000 a second.
 const SESSION_STEPS: usize = 10_000;
 
@@ -219,12 +222,13 @@ impl SessionsActor {
                 }
                 self.birth.beat();
             }
-            if !nat.expire(now, BUDGET) {
+            // A worker sends them; until it has, nothing more is added.
+            if !nat.expire(now, BUDGET) || nat.outputs_waiting() >= MOST_OUTPUTS {
                 break;
             }
         }
         // Probes and late errors are sent by a worker.
-        if nat.has_outputs()
+        if nat.outputs_waiting() > 0
             && let Some(desk) = self.shared.desks.first()
         {
             desk.wake.notify_one();

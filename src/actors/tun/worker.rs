@@ -23,7 +23,7 @@ use crate::actors::pool::AcquireLeases;
 use crate::clock;
 use crate::datapath::hold::{Hold, Limits, Parked};
 use crate::datapath::{
-    Ask, Counters, Identifications, Limiters, Parcel, Refusal, Router, Rules, Scratch, Verdict,
+    Ask, Counters, Identifications, Limiters, Parcel, Refusal, Router, Rules, Scratch, Verdict, Warmer,
 };
 use crate::shared::{Desk, LeaseAnswer, Shared};
 use crate::supervision::Birth;
@@ -36,6 +36,12 @@ const LONGEST_PACKET: usize = 65_535 + 40;
 
 /// Packets per turn: after so many the worker looks at its inbox and its orders again.
 const BATCH: usize = 64;
+
+/// Packets that are read at a time where there are many sessions: as many are in the worker's hands.
+const AHEAD: usize = 32;
+
+/// Sessions from which on looking one up costs more than reading ahead: more than fit a processor's cache.
+const MANY_SESSIONS: u32 = 65_536;
 
 /// Packets of the engine's own that are sent per turn.
 const OUTPUTS: usize = 64;
@@ -117,6 +123,20 @@ pub(super) fn spawn(seat: Arc<Seat>) -> io::Result<JoinHandle<()>> {
     })
 }
 
+/// What became of reading.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Read {
+    /// There was no more, or no more is to be read.
+    AllThereWas,
+    /// As many as were wanted.
+    MaybeMore,
+}
+
+/// Room for any packet. Memory that no packet has filled is not in use.
+fn new_buffer() -> Box<[u8]> {
+    vec![0; HEADROOM + LONGEST_PACKET].into_boxed_slice()
+}
+
 /// How a packet got into the buffer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Arrival {
@@ -133,7 +153,12 @@ struct Worker<'s, Q> {
     limiters: Limiters,
     notices: Notices,
     identifications: Identifications,
+    /// The packet that is being routed.
     buffer: Box<[u8]>,
+    /// Where packets are read to, as many as are read at a time; and their lengths.
+    buffers: Vec<Box<[u8]>>,
+    ahead: Vec<usize>,
+    warmer: Warmer,
     /// What `pool` is asked for at the end of this turn: at most twice per packet of a batch and once per waiting host.
     ask: Vec<Ask>,
     scratch: Scratch,
@@ -166,7 +191,10 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
             limiters: Limiters::new(seat.shared.settings.icmp_errors_per_second, clock::now()),
             notices: Notices::new(clock::now()),
             identifications: Identifications::new(random_seed()),
-            buffer: vec![0; HEADROOM + LONGEST_PACKET].into_boxed_slice(),
+            buffer: new_buffer(),
+            buffers: Vec::with_capacity(AHEAD),
+            ahead: Vec::with_capacity(AHEAD),
+            warmer: Warmer::default(),
             ask: Vec::with_capacity(BATCH),
             scratch: Scratch::default(),
             log: seat.shared.log.new(o!("concern" => "tun", "worker" => seat.index)),
@@ -197,7 +225,8 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
     /// When to look again without being woken: for packets that wait for a lease, and fragments that wait for others.
     fn patience(&self) -> Option<Duration> {
         // Another worker that holds the lock looks after the fragments.
-        let fragments = self.seat.shared.tables.fragments.try_lock()?.wake_after(clock::now());
+        let buffer = self.seat.shared.tables.fragments.try_lock();
+        let fragments = buffer.and_then(|buffer| buffer.wake_after(clock::now()));
         let fragments = fragments.map(|after| after.max(LEAST_PATIENCE));
         [self.hold.wake_after(), fragments].into_iter().flatten().min()
     }
@@ -218,32 +247,71 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
             router.expire_fragments();
             router.send_outputs(OUTPUTS, out);
         });
-        for _ in 0..BATCH {
+        let at_a_time = self.at_a_time();
+        for _ in 0..BATCH / at_a_time {
+            let read = self.read(at_a_time)?;
+            if at_a_time > 1 {
+                self.warm(moment);
+            }
+            for place in 0..self.ahead.len() {
+                // A thread that was held up meanwhile must touch nothing.
+                if !self.seat.may_go_on() {
+                    let left = self.ahead.len() - place;
+                    self.seat.desk().counters.dropped_many(Refusal::Superseded.into(), left as u64);
+                    return Ok(());
+                }
+                std::mem::swap(&mut self.buffer, &mut self.buffers[place]);
+                self.packet(self.ahead[place], moment, Arrival::Read);
+                std::mem::swap(&mut self.buffer, &mut self.buffers[place]);
+            }
+            if read == Read::AllThereWas {
+                break;
+            }
+        }
+        self.ask_pool();
+        Ok(())
+    }
+
+    /// How many packets are read before the first of them is looked up. Where millions of sessions are held, waiting for memory is
+    /// what a look-up costs, and many can wait together; where few are held, the fewer are in hand the better.
+    fn at_a_time(&self) -> usize {
+        let sessions: u32 = self.seat.shared.tables.nat.usage().sessions.iter().sum();
+        if sessions < MANY_SESSIONS { 1 } else { AHEAD }
+    }
+
+    /// Reads at most so many packets, each into a buffer of its own.
+    fn read(&mut self, most: usize) -> io::Result<Read> {
+        self.ahead.clear();
+        while self.ahead.len() < most {
             // Before the read: a worker that was replaced leaves the packet to its successor.
             if !self.seat.may_go_on() {
-                return Ok(());
+                return Ok(Read::AllThereWas);
             }
-            let length = match self.queue.try_read(&mut self.buffer[HEADROOM..]) {
-                Ok(Some(length)) => length,
-                Ok(None) => break,
+            let place = self.ahead.len();
+            if self.buffers.len() == place {
+                self.buffers.push(new_buffer());
+            }
+            match self.queue.try_read(&mut self.buffers[place][HEADROOM..]) {
+                Ok(Some(length)) => self.ahead.push(length),
+                Ok(None) => return Ok(Read::AllThereWas),
                 Err(error) => {
                     self.seat.desk().counters.read_errors.add(1);
                     return Err(error);
                 }
-            };
+            }
             self.seat.birth.faults().at(Point::Worker);
             if self.seat.birth.faults().strikes(Point::WorkerHang) {
                 hang();
             }
-            // And after it: a thread that was held up meanwhile must touch nothing.
-            if !self.seat.may_go_on() {
-                self.seat.desk().counters.dropped(Refusal::Superseded.into());
-                return Ok(());
-            }
-            self.packet(length, moment, Arrival::Read);
         }
-        self.ask_pool();
-        Ok(())
+        Ok(Read::MaybeMore)
+    }
+
+    /// Brings what the packets that were read will need into the cache.
+    fn warm(&mut self, moment: Moment<'_>) {
+        let packets = self.ahead.iter().zip(&self.buffers);
+        let packets = packets.map(|(length, buffer)| &buffer[HEADROOM..HEADROOM + *length]);
+        self.warmer.warm(&self.seat.shared.tables.nat, moment.rules, packets);
     }
 
     /// One packet, in the buffer, and the fragments that have waited for it.

@@ -53,13 +53,13 @@ impl FragmentBuffer {
     pub fn new(limits: Limits) -> Self {
         let datagrams = limits.datagrams.min(limits.memory / 2 / Self::PER_DATAGRAM);
         let memory = limits.memory - datagrams * Self::PER_DATAGRAM;
-        let sources = limits.sources.max(1);
+        let shares = limits.shares.max(1);
         Self {
             fragments_per_datagram: limits.fragments_per_datagram,
             timeout: limits.timeout,
             memory,
-            memory_per_source: memory / sources,
-            datagrams_per_source: (datagrams / sources).max(1),
+            memory_per_source: memory / shares,
+            datagrams_per_source: (datagrams / shares).max(1),
             used: 0,
             parked: 0,
             datagrams: Table::new(datagrams),

@@ -12,10 +12,10 @@
 //!   (RFC 8200 §4.5): the first one counts, and the second goes nowhere, whatever it contains.
 //! - **Time** counts from the first fragment that came, and nothing prolongs it. A datagram all of whose fragments have passed is
 //!   forgotten at once: the next one of the same identification may follow soon (RFC 4963).
-//! - **Memory** is bounded with all bookkeeping, in total and by source. A source that would have more than its share loses its
-//!   own oldest datagram instead. So does everybody, when many sources together fill the buffer. It is the oldest that goes,
-//!   since fragments that will ever be complete are so within milliseconds: to refuse the newest would let a few thousand
-//!   forged fragments close the buffer to all others for as long as they may wait.
+//! - **Memory** is bounded with all bookkeeping, in total and by source (RFC 6146 §3.4). A source that would have more than its
+//!   share loses its own oldest datagram; when many sources together fill the buffer, the oldest of all goes. The oldest, since
+//!   fragments that will ever be complete are so within milliseconds: to refuse the newest would let a few thousand forged
+//!   fragments close the buffer to everybody for as long as they may wait.
 //!
 //! What the bounds cannot do: whoever forges somebody's address spends that one's share.
 
@@ -39,8 +39,8 @@ pub struct Limits {
     pub memory: usize,
     /// Datagrams at a time. If the bookkeeping of so many takes more than half of the memory, they are fewer.
     pub datagrams: usize,
-    /// A source (an IPv6 /64 or an IPv4 address) has at most one part in so many of both.
-    pub sources: usize,
+    /// Into how many shares both are divided. A source (an IPv6 /64 or an IPv4 address) has at most one.
+    pub shares: usize,
     /// Fragments of one datagram.
     pub fragments_per_datagram: usize,
     /// How long a datagram may take, from the first fragment that came, and how long a lost one is remembered.
@@ -53,7 +53,7 @@ impl Limits {
     pub const DEFAULT: Self = Self {
         memory: 8 << 20,
         datagrams: 4096,
-        sources: 8,
+        shares: 8,
         fragments_per_datagram: 64,
         timeout: Duration::from_secs(2),
     };
@@ -138,7 +138,8 @@ pub enum Taken {
     Release {
         /// Its ports.
         ports: Ports,
-        /// The fragments that came before it, each a whole packet, in their order of arrival.
+        /// The fragments that came before it, each a whole packet, in their order of arrival. The buffer is through with
+        /// them: it would take them for duplicates.
         parked: Vec<Box<[u8]>>,
     },
     /// It waits.

@@ -165,18 +165,18 @@ fn datagrams_are_told_apart_by_every_part_of_their_keys() {
 #[test]
 fn keys_are_read_from_the_packet() {
     let part = Piece::new(8, 8, false).part;
-    let part = FragmentPart { identification: 0xdead_0001, ..part };
+    let part = FragmentPart { identification: 0xdead_0002, ..part };
     let Key::V4 { source, destination, .. } = key(1, 1) else { panic!() };
     for (protocol, number) in
         [(Protocol::Icmp, 1), (Protocol::Tcp, 6), (Protocol::Udp, 17), (Protocol::Other(50), 50)]
     {
         let tuple = Tuple { source, destination, protocol, ports: Ports::None };
-        let expected = Key::V4 { source, destination, protocol: number, identification: 1 };
+        let expected = Key::V4 { source, destination, protocol: number, identification: 2 };
         assert_eq!(Key::v4(&tuple, &part), expected);
     }
     let Key::V6 { source, destination, .. } = key6(1) else { panic!() };
     let tuple = Tuple { source, destination, protocol: Protocol::Icmp, ports: Ports::None };
-    assert_eq!(Key::v6(&tuple, &part), key6(0xdead_0001));
+    assert_eq!(Key::v6(&tuple, &part), key6(0xdead_0002));
 }
 
 #[test]

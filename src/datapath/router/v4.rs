@@ -12,6 +12,9 @@ use super::{
     shared_flow,
 };
 
+/// The bit of TCP's flags that opens a connection.
+const SYN: u8 = 0x02;
+
 impl Router<'_> {
     pub(super) fn four_to_six(
         &mut self,
@@ -122,7 +125,7 @@ impl Router<'_> {
         }
         if let Some(host) = own_host {
             let prefix = self.rules.prefix_of(tuple.destination);
-            return self.from_remote(prefix, tuple.source, host, PortRewrite::Keep);
+            return self.appear_to(prefix, tuple.source, host, PortRewrite::Keep);
         }
         if !is_shared {
             return Err(Stop::Echo);
@@ -141,14 +144,14 @@ impl Router<'_> {
                     self.counters.sessions_begun.add(1);
                 }
                 let ports = rewritten(protocol, reached.port, remote_port, reached.port);
-                self.from_remote(reached.prefix, tuple.source, reached.host, ports)
+                self.appear_to(reached.prefix, tuple.source, reached.host, ports)
             }
             Err(Refused::NoBinding | Refused::Filtered) if is_to_us => Err(Stop::Echo),
             Err(refused) => Err(refusal(refused, Some(packet.signal)).into()),
         }
     }
 
-    fn from_remote(
+    fn appear_to(
         &self,
         prefix: u8,
         remote: Ipv4Addr,
@@ -175,17 +178,16 @@ impl Router<'_> {
         if embedded.source != tuple.destination {
             return Err(unrelated);
         }
-        let (prefix, host, ports) = match self.own_host(embedded.source) {
-            Some(host) => (self.rules.prefix_of(embedded.source), host, PortRewrite::Keep),
-            None => {
-                let flow = shared_flow(embedded.protocol, embedded.ports, true).ok_or(unrelated)?;
-                let (protocol, port, remote_port) = flow;
-                let (address, remote) = (embedded.source, embedded.destination);
-                let flow = Inbound { protocol, address, port, remote, remote_port };
-                let reached = self.tables.nat.find_inbound(&flow).ok_or(unrelated)?;
-                let ports = rewritten(protocol, reached.port, reached.port, remote_port);
-                (reached.prefix, reached.host, ports)
-            }
+        let (prefix, host, ports) = if let Some(host) = self.own_host(embedded.source) {
+            (self.rules.prefix_of(embedded.source), host, PortRewrite::Keep)
+        } else {
+            let flow = shared_flow(embedded.protocol, embedded.ports, true).ok_or(unrelated)?;
+            let (protocol, port, remote_port) = flow;
+            let (address, remote) = (embedded.source, embedded.destination);
+            let flow = Inbound { protocol, address, port, remote, remote_port };
+            let reached = self.tables.nat.find_inbound(&flow).ok_or(unrelated)?;
+            let ports = rewritten(protocol, reached.port, reached.port, remote_port);
+            (reached.prefix, reached.host, ports)
         };
         let prefix = self.rules.prefix(prefix);
         Ok(Rewrite {
@@ -219,7 +221,9 @@ impl Router<'_> {
         out: &mut (impl Output + ?Sized),
     ) {
         let Some(kind) = reason.answer_v4() else { return };
-        let is_silent = reason == Refusal::Filtered.into() && !self.rules.answer_filtered;
+        // A connection attempt from outside is not answered before its time (RFC 5382 REQ-4).
+        let is_attempt = about.tcp_flags() & SYN != 0 && self.rules.is_shared(about.tuple().destination);
+        let is_silent = is_attempt || reason == Refusal::Filtered.into() && !self.rules.answer_filtered;
         if is_silent || !about.may_be_answered() {
             return;
         }

@@ -249,16 +249,15 @@ impl Router<'_> {
         let Allowed { destination, host, .. } = allowed;
         let unrelated = Stop::from(Refusal::UnrelatedError);
         let (prefix, peer) = self.rules.extract(embedded.source).ok_or(unrelated)?;
-        let (address, ports) = match self.peek_address(host) {
-            Some(address) => (address, PortRewrite::Keep),
-            None => {
-                // It went the other way: the host was its destination.
-                let flow = shared_flow(embedded.protocol, embedded.ports, false).ok_or(unrelated)?;
-                let (protocol, remote_port, port) = flow;
-                let flow = Outbound { prefix, protocol, host, port, remote: peer, remote_port };
-                let mapped = self.tables.nat.find_outbound(&flow).ok_or(unrelated)?;
-                (mapped.address, rewritten(protocol, mapped.port, remote_port, mapped.port))
-            }
+        let (address, ports) = if let Some(address) = self.peek_address(host) {
+            (address, PortRewrite::Keep)
+        } else {
+            // It went the other way: the host was its destination.
+            let flow = shared_flow(embedded.protocol, embedded.ports, false).ok_or(unrelated)?;
+            let (protocol, remote_port, port) = flow;
+            let flow = Outbound { prefix, protocol, host, port, remote: peer, remote_port };
+            let mapped = self.tables.nat.find_outbound(&flow).ok_or(unrelated)?;
+            (mapped.address, rewritten(protocol, mapped.port, remote_port, mapped.port))
         };
         Ok(Rewrite {
             source: self.error_source(tuple.source, host, address),

@@ -43,6 +43,20 @@ impl Nat64 {
         HostStanding { address, needs_block, subscriber_ports }
     }
 
+    /// The first ports of a host's blocks: at most 128.
+    pub fn first_ports_of(&self, host: Ipv6Addr) -> Vec<u16> {
+        let Some(held) = self.hold(self.shard_of(self.subscriber_prefix(host))) else { return Vec::new() };
+        let Some(id) = held.host(self.lease_prefix(host)) else { return Vec::new() };
+        let mut at = held.with_host(id, |data| data.first_block).unwrap_or_default();
+        let mut first_ports = Vec::new();
+        while let Some(block) = self.blocks.get(at) {
+            let data = block.data.lock();
+            first_ports.push(data.first_port);
+            at = data.next;
+        }
+        first_ports
+    }
+
     /// The host gets no low ports: its low ports are mapped to high ones from now on, until it is forgotten.
     pub fn deny_low(&self, host: Ipv6Addr) {
         let Some(held) = self.hold(self.shard_of(self.subscriber_prefix(host))) else { return };

@@ -160,7 +160,7 @@ pub enum InvalidConfig {
     )]
     PrefixLen,
     /// A burst of nothing, or a rate beyond what is counted.
-    #[error("a subscriber may open 1 to 1,000,000 sessions at once and at most 1,000,000 per second")]
+    #[error("a subscriber may open 1 to 10,000,000 sessions at once and at most 1,000,000 per second")]
     Rate,
     /// More stored SYNs than there may be.
     #[error("at most 65,536 SYNs can be stored")]
@@ -184,7 +184,7 @@ impl NatConfig {
             return Err(InvalidConfig::PrefixLen);
         }
         let Quota { new_sessions_per_second, burst, .. } = self.quota;
-        if new_sessions_per_second > 1_000_000 || !(1..=1_000_000).contains(&burst) {
+        if new_sessions_per_second > 1_000_000 || !(1..=10_000_000).contains(&burst) {
             return Err(InvalidConfig::Rate);
         }
         if self.max_stored_syns > 65_536 { Err(InvalidConfig::StoredSyns) } else { Ok(()) }

@@ -71,3 +71,23 @@ impl Hasher {
         self.0.hash(&bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_secrets_place_the_same_keys_differently_and_one_always_alike() {
+        let (a, b) = (Hasher::random(), Hasher::random());
+        let keys: Vec<u128> = (0..64).collect();
+        let places = |hasher: Hasher| keys.iter().map(|key| hasher.prefix(*key)).collect::<Vec<_>>();
+        assert_ne!(places(a), places(b));
+        assert_eq!(places(a), places(a));
+        let host = Ipv6Addr::LOCALHOST;
+        assert_ne!(a.host_port(host, 1), b.host_port(host, 1));
+        assert_ne!(a.session(1, 2), b.session(1, 2));
+        let address = Ipv4Addr::LOCALHOST;
+        assert_ne!(a.address_port(address, 1, Protocol::Tcp), b.address_port(address, 1, Protocol::Tcp));
+        assert_ne!(a.random_number(1), b.random_number(1));
+    }
+}

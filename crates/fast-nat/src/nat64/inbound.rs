@@ -65,7 +65,7 @@ impl Nat64 {
             }
             let subscriber = host.subscriber.load(Ordering::Relaxed);
             held.check_sessions(subscriber, Side::V4)?;
-            self.check_room()?;
+            self.check_room(Side::V4)?;
             held.take_token(subscriber, Side::V4, tick)?;
             let state = if flow.protocol == Protocol::Tcp {
                 // An earlier one of its SYNs may wait: it has been let in now, and nothing is to be sent about it (RFC 5382

@@ -69,7 +69,7 @@ use stored::StoredSyns;
 pub const SHARDS: usize = 256;
 
 /// What may wait to be fetched by [`Nat64::poll_output`].
-const OUTPUTS: usize = 1024;
+const OUTPUTS: usize = 4096;
 
 /// The engine. All packet workers share it; it outlives everything that manages it.
 #[derive(Debug)]
@@ -160,14 +160,14 @@ impl Nat64 {
         &self.config
     }
 
-    /// What is to be sent; call it until `None` after [`Self::expire`]. At most 1024 wait.
+    /// What is to be sent; call it until `None` after [`Self::expire`]. At most 4096 wait.
     pub fn poll_output(&self, _now: Timestamp) -> Option<Output> {
         self.outputs.pop()
     }
 
-    /// Whether anything is to be sent.
-    pub fn has_outputs(&self) -> bool {
-        !self.outputs.is_empty()
+    /// How much is to be sent. Who lets this come near 4096 loses probes.
+    pub fn outputs_waiting(&self) -> usize {
+        self.outputs.len()
     }
 
     /// Outputs that found no room to wait in. A session whose probe is lost ends as if it had not been answered.

@@ -47,7 +47,7 @@ impl Nat64 {
             }
             let subscriber = held.subscriber_of(bound.owner);
             held.check_sessions(subscriber, Side::V6)?;
-            self.check_room()?;
+            self.check_room(Side::V6)?;
             held.take_token(subscriber, Side::V6, tick)?;
             return held.open(id, &bound, flow, packet, tick);
         }
@@ -80,7 +80,7 @@ impl Nat64 {
         let port = port.map_err(Refused::NeedsBlock)?;
         let key = binding_key(flow.prefix, flow.protocol, flow.port);
         let bound = Bound::new(key, flow.host, port.address, port.number, owner);
-        let room = if self.bindings.is_full() { Err(Refused::TableFull) } else { self.check_room() };
+        let room = if self.bindings.is_full() { Err(Refused::TableFull) } else { self.check_room(Side::V6) };
         let made = room
             .and_then(|()| held.take_token(subscriber, Side::V6, tick))
             .and_then(|()| held.begin_binding(&bound, port.block));
@@ -102,9 +102,14 @@ impl Nat64 {
 }
 
 impl Nat64 {
-    /// Whether there is room for a session more.
-    pub(super) fn check_room(&self) -> Result<(), Refused> {
-        if self.sessions.is_full() { Err(Refused::TableFull) } else { Ok(()) }
+    /// Whether there is room for a session more that this side opens. The last eighth of the table is for the hosts: outsiders
+    /// alone cannot fill it.
+    pub(super) fn check_room(&self, side: Side) -> Result<(), Refused> {
+        let most = match side {
+            Side::V6 => self.config.max_sessions,
+            Side::V4 => self.config.max_sessions - self.config.max_sessions / 8,
+        };
+        if self.sessions.live() >= most { Err(Refused::TableFull) } else { Ok(()) }
     }
 }
 

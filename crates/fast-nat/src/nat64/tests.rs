@@ -154,3 +154,20 @@ fn no_call_touches_more_than_256_entries() {
     assert_eq!(nat.usage().sessions, [0; 3]);
     assert!((1..=256).contains(&nat.most_touched()), "{}", nat.most_touched());
 }
+
+#[test]
+fn outsiders_alone_cannot_fill_the_table() {
+    let nat = Nat64::new(NatConfig { max_sessions: 64, max_bindings: 64, ..NatConfig::default() }).unwrap();
+    let mut pool = pool();
+    let out = flow(Protocol::Udp, 1, 5000);
+    let mapped = send(&nat, &mut pool, &out, Signal::None, at(0));
+    let from = |n: u16| Inbound { remote_port: 1000 + n, ..back(&out, &mapped) };
+    let let_in = (0..100).take_while(|n| nat.inbound(&from(*n), &with(Signal::None), at(0)).is_ok()).count();
+    assert_eq!(let_in, 64 - 8 - 1);
+    assert_eq!(nat.inbound(&from(100), &with(Signal::None), at(0)), Err(Refused::TableFull));
+    for port in 0..8 {
+        send(&nat, &mut pool, &flow(Protocol::Udp, 1, 6000 + port), Signal::None, at(0));
+    }
+    let last = nat.outbound(&flow(Protocol::Udp, 1, 7000), &with(Signal::None), at(0));
+    assert_eq!(last, Err(Refused::TableFull));
+}

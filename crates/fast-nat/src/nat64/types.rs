@@ -181,7 +181,7 @@ pub enum Refused {
     /// The subscriber opens sessions faster than it may (RFC 6888 REQ-5).
     #[error("its subscriber opens sessions faster than it may")]
     RateQuota,
-    /// Sessions or bindings are at their bound.
+    /// Sessions or bindings are at their bound. What outsiders open is refused from seven eighths of it on.
     #[error("the session table is full")]
     TableFull,
     /// From the IPv4 side: nobody has this address and port (RFC 6146 §3.5.1).

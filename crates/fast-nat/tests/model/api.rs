@@ -5,5 +5,8 @@ pub use fast_nat::nat64::{
     Output, Passing, PortClass, Protocol, Quota, Reached, Refused, Seen, SessionRef, SessionState,
     SessionView, Signal, StaticBinding, StaticError, Timers,
 };
-pub use fast_nat::{BlockPool, BlockPoolConfig, BlockRefusal, Granted, PortNet};
+pub use fast_nat::{
+    BlockPool, BlockPoolConfig, BlockRefusal, Deterministic, DeterministicConfig, DeterministicNet, Granted,
+    PortNet,
+};
 pub use fast_nat::{Timestamp, is_eligible_host};

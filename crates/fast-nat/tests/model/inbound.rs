@@ -30,14 +30,14 @@ impl Model {
         let opens = flow.protocol != Protocol::Tcp || packet.signal == Signal::Syn;
         let expected = match self.binding_of(flow.protocol, outside).copied() {
             None if !opens => Err(Refused::NoSession),
-            None => Err(self.store(flow, packet, Refused::NoBinding, tick)),
+            None => Err(self.store(flow, packet, Refused::NoBinding, tick, answer)),
             Some(binding) => match self.session(binding.inside, remote) {
                 Some(index) => {
                     self.passes(index, Side::V4, packet, tick);
                     Ok(reached(&binding, Some(self.sessions[index].reference), false))
                 }
                 None if !self.is_allowed(&binding, remote) => {
-                    Err(self.store(flow, packet, Refused::Filtered, tick))
+                    Err(self.store(flow, packet, Refused::Filtered, tick, answer))
                 }
                 None if !opens => Ok(reached(&binding, None, false)),
                 None => match self.may_enter(&binding, tick) {
@@ -48,14 +48,16 @@ impl Model {
                         };
                         self.expect_new(reference)?;
                         // It waits no more: it was let in when it was sent again.
-                        self.stored.retain(|syn| {
-                            flow.protocol != Protocol::Tcp || syn.outside != outside || syn.remote != remote
-                        });
+                        if flow.protocol == Protocol::Tcp {
+                            self.take_up(outside, remote);
+                        }
                         self.enters(&binding, remote, packet, tick, reference);
                         Ok(reached(&binding, Some(reference), true))
                     }
                     // Nobody takes part: as if there were no binding, since outsiders cannot keep it alive.
-                    Err(Refused::NoBinding) => Err(self.store(flow, packet, Refused::NoBinding, tick)),
+                    Err(Refused::NoBinding) => {
+                        Err(self.store(flow, packet, Refused::NoBinding, tick, answer))
+                    }
                     Err(refused) => Err(refused),
                 },
             },
@@ -99,7 +101,14 @@ impl Model {
     }
 
     /// Keeps the SYN if it is one and there is room; `otherwise` is why the packet is not forwarded if not.
-    fn store(&mut self, flow: &Inbound, packet: &Passing<'_>, otherwise: Refused, tick: u64) -> Refused {
+    fn store(
+        &mut self,
+        flow: &Inbound,
+        packet: &Passing<'_>,
+        otherwise: Refused,
+        tick: u64,
+        answer: &Result<Reached, Refused>,
+    ) -> Refused {
         if flow.protocol != Protocol::Tcp || packet.signal != Signal::Syn {
             return otherwise;
         }
@@ -110,7 +119,10 @@ impl Model {
             syn.last = self.syns;
             return Refused::Stored;
         }
-        if self.stored.len() >= self.config.max_stored_syns as usize {
+        let most = self.config.max_stored_syns as usize;
+        // Places of those that were taken up are free again at the latest when their time is over.
+        let may_refuse = self.stored.len() + self.stale_syns.len() >= 2 * most;
+        if self.stored.len() >= most || may_refuse && *answer == Err(otherwise) {
             return otherwise;
         }
         self.newest.retain(|(other, _)| *other != remote);
@@ -126,6 +138,17 @@ impl Model {
             last: self.syns,
         });
         Refused::Stored
+    }
+}
+
+impl Model {
+    /// The SYN of this flow waits no more. Whether it did.
+    pub fn take_up(&mut self, outside: Outside, remote: Remote) -> bool {
+        let at = self.stored.iter().position(|syn| syn.outside == outside && syn.remote == remote);
+        if let Some(at) = at {
+            self.stale_syns.push(self.stored.remove(at).behind);
+        }
+        at.is_some()
     }
 }
 

@@ -57,6 +57,14 @@ impl Model {
         }
         expect_one_of(answer, &errors)?;
         if let Ok(reference) = answer {
+            let overlaps = |other: &&OwnedBlock| {
+                other.address == block.address
+                    && u32::from(other.first_port) < end
+                    && block.first_port <= other.last_port()
+            };
+            if let Some(other) = self.blocks.iter().find(overlaps) {
+                return Err(format!("{block:?} is given, but {other:?} is held"));
+            }
             self.know(host, tick(now));
             self.blocks.push(OwnedBlock {
                 owner: self.host_key(host),

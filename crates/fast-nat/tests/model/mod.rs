@@ -196,6 +196,8 @@ pub struct Model {
     /// SYNs stored so far, and which came last of each remote.
     pub syns: u64,
     pub latest_syn: u64,
+    /// When those came that were taken up and could still be waiting.
+    pub stale_syns: Vec<u64>,
     pub newest: Vec<(Remote, u64)>,
     /// What the present operation has done so far.
     pub happened: Vec<Happened>,
@@ -231,6 +233,7 @@ impl Model {
             latest: 0,
             syns: 0,
             latest_syn: 0,
+            stale_syns: Vec::new(),
             newest: Vec::new(),
             happened: Vec::new(),
             queue: Queue::default(),

@@ -56,7 +56,7 @@ impl Model {
             let asks_for_low = *answer == Err(Refused::NeedsBlock(PortClass::Low));
             (host.no_low, host.is_certain) = (!asks_for_low, asks_for_low);
         }
-        let choice = match self.may_open(inside, remote, known, tick) {
+        let choice = match self.may_open(inside, remote, known, tick, answer) {
             Ok(choice) => choice,
             Err(refused) => return expect_refused(answer, refused),
         };
@@ -76,14 +76,10 @@ impl Model {
             self.rests.retain(|rest| rest.protocol != inside.protocol || rest.outside != outside);
             self.bindings.push(Binding { inside, outside, is_static: false });
         }
-        let awaited = self.stored.iter().position(|syn| syn.outside == outside && syn.remote == remote);
-        let state = match (flow.protocol, awaited) {
-            (Protocol::Tcp, Some(index)) => {
-                self.stored.remove(index);
-                SessionState::Established
-            }
-            (Protocol::Tcp, None) => first(Side::V6),
-            _ => SessionState::OneWay,
+        let state = match flow.protocol {
+            Protocol::Tcp if self.take_up(outside, remote) => SessionState::Established,
+            Protocol::Tcp => first(Side::V6),
+            Protocol::Udp | Protocol::Icmp => SessionState::OneWay,
         };
         self.begin(inside, remote, state, Side::V6, packet, tick, reference);
         if state == SessionState::Established {
@@ -99,17 +95,22 @@ impl Model {
         remote: Remote,
         known: Option<Binding>,
         tick: u64,
+        answer: &Result<Mapped, Refused>,
     ) -> Result<Vec<Outside>, Refused> {
         self.has_quota(inside.host, Side::V6)?;
         let choice = match known {
             Some(binding) => vec![binding.outside],
-            None => self.choice(inside, remote, tick)?,
+            None => self.choice(inside, remote, tick, answer)?,
         };
         let is_full = known.is_none() && self.bindings.len() >= self.config.max_bindings as usize;
         let paid = if is_full { Err(Refused::TableFull) } else { self.pay(inside.host, Side::V6, tick) };
         if paid.is_err() && known.is_none() {
             let key = self.host_key(inside.host);
-            self.blocks.iter_mut().filter(|block| block.owner == key).for_each(|block| block.tried = tick);
+            for block in self.blocks.iter_mut().filter(|block| block.owner == key) {
+                block.tried = block.tried.max(block.quiet_since).max(tick);
+                // By a clock that is behind.
+                block.quiet_since = block.quiet_since.min(tick);
+            }
         }
         paid.map(|()| choice)
     }
@@ -125,7 +126,9 @@ impl Model {
 
     /// Takes a token of this side, if there is room for a session.
     pub fn pay(&mut self, host: Ipv6Addr, side: Side, tick: u64) -> Result<(), Refused> {
-        if self.sessions.len() >= self.config.max_sessions as usize {
+        let all = self.config.max_sessions as usize;
+        // The last eighth is for what hosts open.
+        if self.sessions.len() >= if side == Side::V4 { all - all / 8 } else { all } {
             return Err(Refused::TableFull);
         }
         let (rate, burst) = (self.config.quota.new_sessions_per_second, self.config.quota.burst);

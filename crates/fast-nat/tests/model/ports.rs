@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::api::{PortClass, Protocol, Refused};
+use super::api::{Mapped, PortClass, Protocol, Refused};
 
 use super::{Fairness, Inside, Model, Outside, OwnedBlock, Remote, Rest, Wrong, ticks};
 
@@ -11,6 +11,8 @@ use super::{Fairness, Inside, Model, Outside, OwnedBlock, Remote, Rest, Wrong, t
 pub struct Free {
     pub outside: Outside,
     pub is_certain: bool,
+    /// It has rested by the clock of others only.
+    pub is_late: bool,
 }
 
 impl Model {
@@ -51,23 +53,23 @@ impl Model {
                     continue;
                 }
                 let Some(own) = resting.iter().find(|resting| resting.outside == outside) else {
-                    free.push(Free { outside, is_certain: true });
+                    free.push(Free { outside, is_certain: true, is_late: false });
                     continue;
                 };
                 // Of too many that rest those are free that have rested longest; of those that were freed in the same
                 // tick any may have been the first.
                 if self.latest.saturating_sub(own.freed) > rest {
                     // It has rested for those whose clock is ahead, who may have set it free.
-                    free.push(Free { outside, is_certain: false });
+                    free.push(Free { outside, is_certain: false, is_late: true });
                     continue;
                 }
                 let later = resting.iter().filter(|other| other.freed > own.freed).count();
                 let as_late = resting.iter().filter(|other| other.freed == own.freed).count();
                 let most = usize::from(self.config.max_resting_ports);
                 if later >= most {
-                    free.push(Free { outside, is_certain: true });
+                    free.push(Free { outside, is_certain: true, is_late: false });
                 } else if later + as_late > most {
-                    free.push(Free { outside, is_certain: false });
+                    free.push(Free { outside, is_certain: false, is_late: false });
                 }
             }
         }
@@ -75,10 +77,22 @@ impl Model {
     }
 
     /// The ports that a new binding may get, all equally good.
-    pub fn choice(&self, inside: Inside, remote: Remote, tick: u64) -> Result<Vec<Outside>, Refused> {
+    pub fn choice(
+        &self,
+        inside: Inside,
+        remote: Remote,
+        tick: u64,
+        answer: &Result<Mapped, Refused>,
+    ) -> Result<Vec<Outside>, Refused> {
         let free = self.free_ports(inside.host, inside.protocol, tick);
         let of_class = |class| -> Vec<Free> {
-            free.iter().filter(|port| PortClass::of(port.outside.port) == class).copied().collect()
+            let is_taken = answer.is_ok_and(|mapped| PortClass::of(mapped.port) == class);
+            let is_missing =
+                !is_taken && *answer != Err(Refused::RateQuota) && *answer != Err(Refused::TableFull);
+            let ports = free.iter().filter(|port| PortClass::of(port.outside.port) == class).copied();
+            let ports: Vec<_> = ports.collect();
+            // What has rested by the clock of others only may be free or not, as the engine has it.
+            if is_missing && ports.iter().all(|port| port.is_late) { Vec::new() } else { ports }
         };
         let mut wanted = Vec::new();
         // An ICMP identifier is no port: RFC 4787 REQ-3 says nothing of it.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
 use super::api::{
-    BlockPool, BlockPoolConfig, Inbound, Mapped, Nat64, NatConfig, Outbound, Passing, PortClass, Reached,
-    Refused, Signal, StaticBinding, Timestamp,
+    BlockPool, BlockPoolConfig, Deterministic, DeterministicConfig, Inbound, Mapped, Nat64, NatConfig,
+    Outbound, Passing, PortClass, Reached, Refused, Signal, StaticBinding, Timestamp,
 };
 
 use super::operation::{Operation, decide};
@@ -22,6 +22,8 @@ pub struct Setup {
     pub name: &'static str,
     pub nat: NatConfig,
     pub pool: BlockPoolConfig,
+    /// Which blocks are whose, if that is computed.
+    pub plan: Option<DeterministicConfig>,
 }
 
 /// How often each kind of outcome was reached.
@@ -32,6 +34,7 @@ pub struct Run {
     pub engine: Nat64,
     pub pool: BlockPool,
     pub pool_config: BlockPoolConfig,
+    pub plan: Option<Deterministic>,
     pub model: Model,
     pub now: u64,
     pub counts: Counts,
@@ -48,6 +51,7 @@ impl Run {
             engine,
             pool,
             pool_config: setup.pool.clone(),
+            plan: setup.plan.clone().map(|plan| Deterministic::new(plan).unwrap()),
             model: Model::new(setup.nat.clone()),
             // Not zero: nothing in the rules starts with the clock.
             now: 12_345_678,

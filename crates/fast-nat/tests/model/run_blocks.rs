@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::api::{Block, BlockRef, BlockRefusal, GiveError, Granted, PortClass, StaticBinding, StaticError};
 use super::operation::STATICS;
+use super::pool::all_blocks;
 use super::run::Run;
-use super::{Model, Wrong};
+use super::{Model, OwnedBlock, Wrong};
 
 impl Run {
     pub(super) fn give(&mut self, host: Ipv6Addr, block: &Block) -> Result<(), Wrong> {
@@ -15,8 +16,8 @@ impl Run {
                 && u32::from(other.first_port) < end
                 && block.first_port <= other.last_port()
         });
-        if overlaps {
-            // The engine takes the caller's word that nobody has the block.
+        if overlaps || self.plan.is_some() {
+            // The engine takes the caller's word that nobody has the block, and that it is nobody's by computation.
             return Ok(());
         }
         let answer = self.engine.give_block(host, block, self.at());
@@ -35,6 +36,43 @@ impl Run {
         Ok(())
     }
 
+    /// Gives the host what its subscriber has by computation and does not hold.
+    fn give_computed(&mut self, host: Ipv6Addr) -> Result<(), Wrong> {
+        let Some((address, first_ports)) = self.plan.as_ref().and_then(|plan| plan.blocks_of(host)) else {
+            self.count("computed: no ports");
+            return Ok(());
+        };
+        for first_port in first_ports {
+            let held = |other: &&OwnedBlock| other.address == address && other.first_port == first_port;
+            if let Some(held) = self.model.blocks.iter().find(held) {
+                if held.owner != self.model.host_key(host) {
+                    return Err(format!("{address} from {first_port} on is computed for {host}: {held:?}"));
+                }
+                self.count("computed: held already");
+                continue;
+            }
+            let now = self.at();
+            let answer = self.pool.give_fixed(&self.engine, host, address, first_port, now);
+            let block = all_blocks(&self.pool_config)
+                .into_iter()
+                .find(|block| block.address == address && block.first_port == first_port)
+                .ok_or_else(|| format!("{address} from {first_port} on is no block of the pool"))?;
+            self.model.give(host, &block, now, &answer)?;
+            for port in first_port..first_port + block.size {
+                let whose = self.plan.as_ref().and_then(|plan| plan.subscriber_of(address, port));
+                let is_right = match whose {
+                    Some(net) => net.contains(&host) && !block.reserved.contains(&port),
+                    None => block.reserved.contains(&port),
+                };
+                if !is_right {
+                    return Err(format!("{address} port {port} is said to be of {whose:?}, not of {host}"));
+                }
+            }
+            self.count(if answer.is_ok() { "computed: given" } else { "computed: full" });
+        }
+        Ok(())
+    }
+
     pub(super) fn rebuild(&mut self) {
         self.pool.rebuild(&self.engine);
         self.count("rebuild");
@@ -42,6 +80,9 @@ impl Run {
 
     pub(super) fn grant(&mut self, host: Ipv6Addr, class: PortClass) -> Result<(), Wrong> {
         self.model.asked = None;
+        if self.plan.is_some() {
+            return self.give_computed(host);
+        }
         let answer = self.pool.grant(&self.engine, host, class, self.at());
         let now = self.at();
         self.model.grant(&self.pool_config, host, class, now, &answer)?;

@@ -79,6 +79,12 @@ impl Run {
         if !more && let Some(overdue) = self.model.overdue(tick) {
             return Err(format!("expire leaves, in tick {tick}, {overdue}"));
         }
+        if !more {
+            let model = &mut self.model;
+            let mut stale = std::mem::take(&mut model.stale_syns);
+            stale.retain(|since| !model.is_syn_over(*since, tick));
+            model.stale_syns = stale;
+        }
         self.count(if more { "expire: more is due" } else { "expire: nothing is due" });
         Ok(())
     }

@@ -3,7 +3,9 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::api::{BlockPoolConfig, Filtering, NatConfig, PortNet, Quota, Timers};
+use super::api::{
+    BlockPoolConfig, DeterministicConfig, DeterministicNet, Filtering, NatConfig, PortNet, Quota, Timers,
+};
 
 use super::run::Setup;
 
@@ -50,9 +52,19 @@ fn pool() -> BlockPoolConfig {
     }
 }
 
-/// A subscriber has the ports of two blocks and no more.
+/// A subscriber has the ports of one block and no more.
 fn tight_pool() -> BlockPoolConfig {
-    BlockPoolConfig { max_ports_per_subscriber: u32::from(BLOCK) * 2, ..pool() }
+    BlockPoolConfig { max_ports_per_subscriber: BLOCK.into(), ..pool() }
+}
+
+/// Four blocks of each of two addresses.
+fn computed_pool() -> BlockPoolConfig {
+    let mut pool = pool();
+    pool.nets[0].net = "203.0.113.16/31".parse().unwrap();
+    pool.nets[0].first_port = 1024;
+    pool.nets[0].last_port = 1024 + 4 * BLOCK - 1;
+    pool.reserved_addresses.clear();
+    pool
 }
 
 /// A few blocks of one address: both are soon exhausted.
@@ -85,6 +97,24 @@ fn ragged_pool() -> BlockPoolConfig {
     pool
 }
 
+/// Two blocks of one address for each subscriber but the last one of `HOSTS`, by computation.
+fn plan(pool: &BlockPoolConfig) -> DeterministicConfig {
+    let net = &pool.nets[0];
+    DeterministicConfig {
+        hosts: vec!["2001:db8::/62".parse().unwrap()],
+        subscriber_prefix_len: 64,
+        nets: vec![DeterministicNet {
+            net: net.net,
+            first_port: net.first_port,
+            last_port: net.last_port,
+            reserved_ports: net.reserved_ports.clone(),
+        }],
+        reserved_addresses: pool.reserved_addresses.clone(),
+        ports_per_subscriber: u32::from(BLOCK) * 2,
+        block_size: BLOCK,
+    }
+}
+
 /// All of them.
 pub fn setups() -> Vec<Setup> {
     let independent = nat();
@@ -114,16 +144,26 @@ pub fn setups() -> Vec<Setup> {
         subscriber_prefix_len: 56,
         lease_prefix_len: 56,
         max_bindings: 40,
-        max_resting_ports: 3,
+        max_resting_ports: 1,
         ..nat()
     };
     let dependent_single = NatConfig {
         filtering: Filtering::AddressDependent,
         max_hosts: 8,
         max_blocks: 30,
+        max_resting_ports: 3,
         quota: Quota { sessions: 10, new_sessions_per_second: 2, burst: 2 },
         ..nat()
     };
+    let computed = NatConfig {
+        quota: Quota { sessions: 30, new_sessions_per_second: 0, burst: 1 },
+        lease_prefix_len: 64,
+        low_ports: false,
+        max_hosts: 3,
+        max_blocks: 5,
+        ..nat()
+    };
+    let computed_pool = computed_pool();
     [
         ("endpoint-independent", independent, tight_pool()),
         ("address-dependent", dependent, ragged_pool()),
@@ -132,6 +172,12 @@ pub fn setups() -> Vec<Setup> {
         ("address-dependent, few ports", dependent_single, small_pool()),
     ]
     .into_iter()
-    .map(|(name, nat, pool)| Setup { name, nat, pool })
+    .map(|(name, nat, pool)| Setup { name, nat, pool, plan: None })
+    .chain([Setup {
+        name: "computed blocks",
+        nat: computed,
+        plan: Some(plan(&computed_pool)),
+        pool: computed_pool,
+    }])
     .collect()
 }

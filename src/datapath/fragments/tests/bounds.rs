@@ -80,7 +80,7 @@ fn a_source_is_an_ipv4_address_or_a_64() {
     let limits = Limits { datagrams: 80, ..Limits::DEFAULT };
     let destination = Ipv6Addr::LOCALHOST;
     let v6 = |subnet, host| Key::V6 {
-        source: Ipv6Addr::new(0x2001, 0xdb8, 0, subnet, 0, 0, 0, host),
+        source: Ipv6Addr::new(0x2001, 0xdb8, 0, subnet, host, 0, 0, host),
         destination,
         identification: 0,
     };
@@ -141,7 +141,7 @@ fn a_datagram_that_grows_makes_room_among_the_others_of_its_source_alone() {
 /// The same of the whole buffer, whose oldest datagram it is, and whose others are of other sources.
 #[test]
 fn a_datagram_that_grows_makes_room_in_a_full_buffer() {
-    let limits = Limits { memory: 40_000, datagrams: 10, sources: 2, ..Limits::DEFAULT };
+    let limits = Limits { memory: 40_000, datagrams: 10, shares: 2, ..Limits::DEFAULT };
     let mut buffer = FragmentBuffer::new(limits);
     let pieces = train(24_000, &[0, 8, 8008, 16_008]);
     for source in 1..=4 {
@@ -163,7 +163,7 @@ fn a_bound_can_be_used_to_the_last_byte() {
     assert_eq!(later(8000).pass(&mut all, key(1, 1), 0), Taken::Parked);
     let memory = FragmentBuffer::PER_DATAGRAM + all.usage().memory - tables;
     for (memory, taken) in [(memory, Taken::Parked), (memory - 1, refused(FragmentRefusal::SourceShare, 1))] {
-        let limits = Limits { memory, datagrams: 1, sources: 1, ..Limits::DEFAULT };
+        let limits = Limits { memory, datagrams: 1, shares: 1, ..Limits::DEFAULT };
         let mut buffer = FragmentBuffer::new(limits);
         assert_eq!(later(8000).pass(&mut buffer, key(1, 1), 0), taken);
         buffer.verify(&limits);
@@ -180,6 +180,7 @@ fn a_source_may_have_13_of_the_longest_pings_on_their_way() {
         for number in 0..13 {
             assert_eq!(piece.collect(&mut buffer, key(1, number), 0), Taken::Parked);
         }
+        buffer.verify(&Limits::DEFAULT);
     }
     for number in 0..13 {
         assert!(matches!(pieces[0].collect(&mut buffer, key(1, number), 0), Taken::Whole(_)), "{number}");
@@ -237,7 +238,7 @@ fn a_datagram_that_is_longer_than_the_share_of_its_source_is_lost() {
     assert_eq!(pieces[0].pass(&mut buffer, key(1, 1), 0), lost, "all of it");
     buffer.verify(&limits);
     // The only source there may be has room for all of it.
-    let mut buffer = FragmentBuffer::new(Limits { sources: 1, ..limits });
+    let mut buffer = FragmentBuffer::new(Limits { shares: 1, ..limits });
     for piece in &pieces[1..] {
         assert_eq!(piece.pass(&mut buffer, key(1, 1), 0), Taken::Parked);
     }
@@ -266,15 +267,10 @@ fn a_buffer_without_room_refuses_everything() {
 fn any_limits_are_limits() {
     for memory in [1, 1000, 2 * FragmentBuffer::PER_DATAGRAM, 10_000] {
         for datagrams in [1, 2, 1000, usize::MAX] {
-            for sources in [0, 1, 2, usize::MAX] {
+            for shares in [0, 1, 2, usize::MAX] {
                 for fragments_per_datagram in [0, 1, usize::MAX] {
-                    let limits = Limits {
-                        memory,
-                        datagrams,
-                        sources,
-                        fragments_per_datagram,
-                        timeout: Duration::ZERO,
-                    };
+                    let limits =
+                        Limits { memory, datagrams, shares, fragments_per_datagram, timeout: Duration::ZERO };
                     let mut buffer = FragmentBuffer::new(limits);
                     for (at, piece) in train(160, &[0, 8, 16, 80]).iter().enumerate() {
                         let _ = piece.collect(&mut buffer, key(source(at), 1), 0);

@@ -256,8 +256,8 @@ proptest! {
     #[test]
     fn no_bound_is_passed_and_no_packet_goes_unseen(
         limits in (prop::sample::select(vec![2000, 3000, 5000, 20_000]), 1_usize..20, 1_usize..4, 1_usize..6)
-            .prop_map(|(memory, datagrams, sources, fragments_per_datagram)| Limits {
-                memory, datagrams, sources, fragments_per_datagram, ..Limits::DEFAULT
+            .prop_map(|(memory, datagrams, shares, fragments_per_datagram)| Limits {
+                memory, datagrams, shares, fragments_per_datagram, ..Limits::DEFAULT
             }),
         steps in prop::collection::vec(
             (0_u8..5, 0_u16..6, 0_u16..6, 1_usize..400, any::<bool>(), any::<bool>(), 0_u64..300),

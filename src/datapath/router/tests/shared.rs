@@ -240,6 +240,34 @@ fn each_prefix_is_a_nat64_of_its_own_and_an_address_of_ones_own_serves_one_of_th
     assert_eq!(lab.process(&to(second), at(2)).0, Verdict::Forward);
 }
 
+#[test]
+fn an_explicit_mapping_carries_every_protocol_both_ways_and_hosts_with_one_reach_each_other() {
+    let mut lab = lab();
+    let eam =
+        |ipv4: &str, ipv6: &str| fast_nat::Eam::new(ipv4.parse().unwrap(), ipv6.parse().unwrap()).unwrap();
+    // The second one lies in the first, and wins.
+    let eams = vec![eam("192.0.2.0/28", "2001:db8:aa::/124"), eam("192.0.2.5/32", "2001:db8:bb::5/128")];
+    lab.rules.eam = Eams(Arc::new(EamTable::new(eams).unwrap()));
+    let [inside, other]: [Ipv6Addr; 2] =
+        ["2001:db8:aa::3", "2001:db8:bb::5"].map(|host| host.parse().unwrap());
+    let mapped = Ipv4Addr::new(192, 0, 2, 3);
+    let sctp = |mut packet: Vec<u8>, protocol_at: usize| {
+        packet[protocol_at] = 132;
+        packet
+    };
+    let out = lab.translates(&sctp(udp_v6(inside, prefix().embed(PEER)), 6));
+    assert_eq!((addresses_v4(&out), out[9]), ((mapped, PEER), 132));
+    let back = lab.translates(&udp_v4(PEER, mapped));
+    assert_eq!((addresses_v6(&back), ports(&back)), ((prefix().embed(PEER), inside), (2000, 1000)));
+    let back = lab.translates(&udp_v4(PEER, Ipv4Addr::new(192, 0, 2, 5)));
+    assert_eq!(addresses_v6(&back).1, other, "the longest prefix");
+    // Hairpinning (RFC 7757 section 4): each of the two steps asks for the side of the host alone.
+    let half = lab.translates(&udp_v6(inside, prefix().embed(Ipv4Addr::new(192, 0, 2, 5))));
+    let arrived = lab.translates(&half);
+    assert_eq!(addresses_v6(&arrived), (prefix().embed(mapped), other));
+    assert_eq!(lab.tables.nat.usage().bindings, 0, "no ports were needed");
+}
+
 /// Two fragments of a UDP datagram from a host, the first one first.
 fn fragments_v6(source: Ipv6Addr, identification: u32) -> [Vec<u8>; 2] {
     let whole = built(PacketBuilder::ipv6(source.octets(), remote().octets(), 64).udp(5000, 53));
