@@ -47,7 +47,7 @@ impl Nat64 {
     pub fn first_ports_of(&self, host: Ipv6Addr) -> Vec<u16> {
         let Some(held) = self.hold(self.shard_of(self.subscriber_prefix(host))) else { return Vec::new() };
         let Some(id) = held.host(self.lease_prefix(host)) else { return Vec::new() };
-        let mut at = held.with_host(id, |data| data.first_block).unwrap_or_default();
+        let mut at = held.first_block(id);
         let mut first_ports = Vec::new();
         while let Some(block) = self.blocks.get(at) {
             let data = block.data.lock();

@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(places(a), places(a));
         let host = Ipv6Addr::LOCALHOST;
         assert_ne!(a.host_port(host, 1), b.host_port(host, 1));
-        assert_ne!(a.session(1, 2), b.session(1, 2));
+        assert_ne!(a.session(host, 1, 2), b.session(host, 1, 2));
         let address = Ipv4Addr::LOCALHOST;
         assert_ne!(a.address_port(address, 1, Protocol::Tcp), b.address_port(address, 1, Protocol::Tcp));
         assert_ne!(a.random_number(1), b.random_number(1));
