@@ -33,8 +33,8 @@ impl Nat64 {
             .and_then(|id| held.with_subscriber(id, |subscriber| subscriber.ports))
             .unwrap_or_default();
         let known = held.host(self.lease_prefix(host)).and_then(|id| {
+            let size = held.size_of(held.first_block(id));
             held.with_host(id, |data| {
-                let size = held.size_of(data.first_block);
                 let fewest = data.free[class as usize].into_iter().min().unwrap_or_default();
                 (data.address, fewest <= size / 4)
             })
@@ -47,7 +47,7 @@ impl Nat64 {
     pub fn first_ports_of(&self, host: Ipv6Addr) -> Vec<u16> {
         let Some(held) = self.hold(self.shard_of(self.subscriber_prefix(host))) else { return Vec::new() };
         let Some(id) = held.host(self.lease_prefix(host)) else { return Vec::new() };
-        let mut at = held.with_host(id, |data| data.first_block).unwrap_or_default();
+        let mut at = held.first_block(id);
         let mut first_ports = Vec::new();
         while let Some(block) = self.blocks.get(at) {
             let data = block.data.lock();
@@ -181,20 +181,20 @@ impl Held<'_> {
             first_port: block.first_port,
             size: block.size,
             given: now,
-            next: data.first_block,
+            next: host.first_block.load(Ordering::Relaxed),
             reserved: reserved.into(),
             ..BlockData::default()
         };
         entry.owner.store(owner, Ordering::Relaxed);
-        data.first_block = id;
+        host.first_block.store(id, Ordering::Relaxed);
         data.blocks += 1;
         data.address = Some(block.address);
         for free in &mut data.free[PortClass::of(block.first_port) as usize] {
             *free += usable;
         }
         data.asked = [false; 3];
-        let subscriber = data.subscriber;
         drop(data);
+        let subscriber = host.subscriber.load(Ordering::Relaxed);
         self.with_subscriber(subscriber, |subscriber| subscriber.ports += u32::from(block.size));
         let version = turn(&entry.version);
         self.begin_idle(id, tick(now));
@@ -206,9 +206,10 @@ impl Held<'_> {
         let lease = nat.block(block.id)?;
         let entry = nat.blocks.get(block.id)?;
         let owner = entry.owner.load(Ordering::Relaxed);
-        let mut host = nat.hosts.get(owner)?.data.lock();
+        let entry_of_host = nat.hosts.get(owner)?;
+        let mut host = entry_of_host.data.lock();
         // The one before it in its host's list.
-        let (mut before, mut at) = (0, host.first_block);
+        let (mut before, mut at) = (0, entry_of_host.first_block.load(Ordering::Relaxed));
         while at != block.id {
             self.touch(1);
             (before, at) = (at, nat.blocks.get(at)?.data.lock().next);
@@ -217,19 +218,19 @@ impl Held<'_> {
         let data = std::mem::take(&mut *entry.data.lock());
         match nat.blocks.get(before) {
             Some(previous) => previous.data.lock().next = data.next,
-            None => host.first_block = data.next,
+            None => entry_of_host.first_block.store(data.next, Ordering::Relaxed),
         }
         for (protocol, ports) in data.ports.iter().enumerate() {
             let usable = u32::from(data.size) - data.reserved.len() as u32;
-            let free = ports.as_ref().map_or(usable, |ports| ports.free().into());
+            let free = if ports.is_made() { ports.free().into() } else { usable };
             host.free[data.class() as usize][protocol] -= free;
         }
         host.blocks -= 1;
         if host.blocks == 0 {
             host.address = None;
         }
-        let subscriber = host.subscriber;
         drop(host);
+        let subscriber = entry_of_host.subscriber.load(Ordering::Relaxed);
         self.with_subscriber(subscriber, |subscriber| subscriber.ports -= u32::from(data.size));
         turn(&entry.version);
         nat.blocks.give_back(block.id);

@@ -294,11 +294,22 @@ impl Binding {
 
 /// Who leases blocks: a host, or all hosts of a subscriber.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub(super) struct Host {
     link: AtomicU32,
     /// The shard that it and all of its belong to.
     pub(super) shard: AtomicU32,
+    pub(super) subscriber: AtomicU32,
+    /// The first of its blocks, all of them of one address.
+    pub(super) first_block: AtomicU32,
     pub(super) data: Mutex<HostData>,
+}
+
+impl Host {
+    /// Brings it into the cache.
+    pub(super) fn touch(&self) -> u32 {
+        self.link.load(Ordering::Relaxed) ^ u32::from(self.data.is_locked())
+    }
 }
 
 impl Entry for Host {
@@ -311,9 +322,6 @@ impl Entry for Host {
 pub(super) struct HostData {
     /// Its prefix, the rest zero.
     pub(super) prefix: u128,
-    pub(super) subscriber: u32,
-    /// The first of its blocks, all of them of one address.
-    pub(super) first_block: u32,
     pub(super) blocks: u32,
     pub(super) address: Option<Ipv4Addr>,
     pub(super) bindings: u32,
@@ -327,6 +335,7 @@ pub(super) struct HostData {
 
 /// Who quotas are counted for.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub(super) struct Subscriber {
     link: AtomicU32,
     pub(super) data: Mutex<SubscriberData>,
@@ -360,12 +369,27 @@ pub(super) struct Bucket {
 
 /// A port block.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub(super) struct PortBlock {
     pub(super) version: AtomicU32,
     /// The number of its lessee.
     pub(super) owner: AtomicU32,
     link: AtomicU32,
     pub(super) data: Mutex<BlockData>,
+}
+
+impl Subscriber {
+    /// Brings it into the cache.
+    pub(super) fn touch(&self) -> u32 {
+        self.link.load(Ordering::Relaxed) ^ u32::from(self.data.is_locked())
+    }
+}
+
+impl PortBlock {
+    /// Brings it into the cache.
+    pub(super) fn touch(&self) -> u32 {
+        self.version.load(Ordering::Relaxed) ^ u32::from(self.data.is_locked())
+    }
 }
 
 impl Entry for PortBlock {
@@ -390,7 +414,7 @@ pub(super) struct BlockData {
     pub(super) idle_behind: u32,
     pub(super) reserved: Box<[u16]>,
     /// Made when the protocol is first used.
-    pub(super) ports: [Option<Box<PortSet>>; 3],
+    pub(super) ports: [PortSet; 3],
 }
 
 impl BlockData {

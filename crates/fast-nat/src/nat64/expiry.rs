@@ -11,8 +11,11 @@ use super::{
 /// Sessions that one call visits at most: each touches up to seven entries.
 const STEP: usize = 32;
 
-/// Empty seconds of a shard's wheel that one call passes over at most.
-const EMPTY_SLOTS: u32 = 64;
+/// Empty slots of a shard's wheel that one call passes over at most.
+const EMPTY_SLOTS: u32 = 1024;
+
+/// Shards whose lists are followed at the same time: following one is waiting for one session after the other.
+const ABREAST: usize = 8;
 
 impl Nat64 {
     /// Ends what is over at `now`, in a step that visits at most `budget` entries, and no more than 32. `true`: more is to be
@@ -28,10 +31,11 @@ impl Nat64 {
             }
         }
         let first = self.expiry_at.load(Ordering::Relaxed);
+        self.warm_due(first, tick, left);
         for step in 0..SHARDS as u32 {
             let number = first.wrapping_add(step) % SHARDS as u32;
             let Some(cell) = self.shards.get(number as usize) else { continue };
-            if cell.swept.load(Ordering::Relaxed) >= tick && tick > 0 {
+            if cell.is_swept(tick) {
                 continue;
             }
             let Some(mut held) = self.hold(number) else { continue };
@@ -44,6 +48,49 @@ impl Nat64 {
             cell.swept.store(tick, Ordering::Relaxed);
         }
         false
+    }
+
+    /// Brings into the cache what ending the next sessions will need: first the sessions, then what is found by them. Nothing
+    /// is changed, and what is read without a lock need not be true: it says only where to look.
+    fn warm_due(&self, first: u32, tick: u32, most: usize) {
+        let mut due = [0; STEP];
+        let mut count = 0;
+        let mut shards = (0..SHARDS as u32).map(|step| first.wrapping_add(step) % SHARDS as u32);
+        while count < most {
+            let (mut heads, mut abreast) = ([0; ABREAST], 0);
+            for number in shards.by_ref() {
+                let head = self.first_due(number, tick);
+                if head != 0 {
+                    heads[abreast] = head;
+                    abreast += 1;
+                }
+                if abreast == ABREAST {
+                    break;
+                }
+            }
+            if abreast == 0 {
+                break;
+            }
+            while count < most && heads[..abreast].iter().any(|head| *head != 0) {
+                for head in &mut heads[..abreast] {
+                    let Some(session) = self.sessions.get(*head) else { continue };
+                    if count < most {
+                        due[count] = *head;
+                        count += 1;
+                    }
+                    *head = session.behind.load(Ordering::Relaxed);
+                }
+            }
+        }
+        self.warm_ends(&due[..count]);
+    }
+
+    /// The first session that is looked at in a shard in this tick; 0: none.
+    fn first_due(&self, number: u32, tick: u32) -> u32 {
+        let Some(cell) = self.shards.get(number as usize).filter(|cell| !cell.is_swept(tick)) else {
+            return 0;
+        };
+        cell.shard.try_lock().map_or(0, |shard| shard.wheel.peek(tick))
     }
 
     /// Ends one session now. `false`: it is over already.

@@ -38,12 +38,22 @@ impl Hasher {
         self.0.hash(&bytes)
     }
 
-    /// A session's: its binding's number, and its remote.
+    /// A session's: the IPv6 side of its binding, and its remote.
     #[inline]
-    pub(super) fn session(&self, binding: u32, remote: u64) -> u64 {
-        let mut bytes = [0; 12];
+    pub(super) fn session(&self, host: Ipv6Addr, key: u32, remote: u64) -> u64 {
+        let mut bytes = [0; 28];
+        bytes[..16].copy_from_slice(&host.octets());
+        bytes[16..20].copy_from_slice(&key.to_ne_bytes());
+        bytes[20..].copy_from_slice(&remote.to_ne_bytes());
+        self.0.hash(&bytes)
+    }
+
+    /// An address's that a binding lets in.
+    #[inline]
+    pub(super) fn permit(&self, binding: u32, address: Ipv4Addr) -> u64 {
+        let mut bytes = [0; 8];
         bytes[..4].copy_from_slice(&binding.to_ne_bytes());
-        bytes[4..].copy_from_slice(&remote.to_ne_bytes());
+        bytes[4..].copy_from_slice(&address.octets());
         self.0.hash(&bytes)
     }
 
@@ -75,7 +85,7 @@ mod tests {
         assert_eq!(places(a), places(a));
         let host = Ipv6Addr::LOCALHOST;
         assert_ne!(a.host_port(host, 1), b.host_port(host, 1));
-        assert_ne!(a.session(1, 2), b.session(1, 2));
+        assert_ne!(a.session(host, 1, 2), b.session(host, 1, 2));
         let address = Ipv4Addr::LOCALHOST;
         assert_ne!(a.address_port(address, 1, Protocol::Tcp), b.address_port(address, 1, Protocol::Tcp));
         assert_ne!(a.random_number(1), b.random_number(1));

@@ -229,7 +229,7 @@ impl Held<'_> {
         session.count(side, packet.segments.into(), packet.bytes.into());
         let deadline = self.deadline(session, bound.protocol(), standing);
         let version = turn(&session.version);
-        let place = nat.by_remote.place(nat.hasher.session(binding_id, remote_bits));
+        let place = nat.place_by_remote(bound, remote_bits);
         if !nat.by_remote.insert(place, id) {
             turn(&session.version);
             if side == Side::V6 {
@@ -266,7 +266,7 @@ impl Held<'_> {
         let Some(binding) = nat.bindings.get(binding_id) else { return };
         let Some(bound) = binding.read() else { return };
         nat.event(id, Event::Ended);
-        nat.by_remote.remove(nat.by_remote.place(nat.hasher.session(binding_id, remote)), id);
+        nat.by_remote.remove(nat.place_by_remote(&bound, remote), id);
         if binding.hint.load(Ordering::Relaxed) == id {
             binding.hint.store(0, Ordering::Relaxed);
         }
@@ -287,8 +287,7 @@ impl Held<'_> {
     // --- permits
 
     fn permit_place(&self, index: &Index, binding: u32, address: Ipv4Addr) -> index::Place {
-        // No remote endpoint has this bit set.
-        index.place(self.nat.hasher.session(binding, 1 << 63 | u64::from(address.to_bits())))
+        index.place(self.nat.hasher.permit(binding, address))
     }
 
     fn find_permit(&self, binding: u32, address: Ipv4Addr) -> Option<(u32, &Permit)> {
@@ -390,9 +389,7 @@ impl Held<'_> {
         let Some(block) = self.nat.blocks.get(block_id) else { return };
         let mut data = block.data.lock();
         let place = port.wrapping_sub(data.first_port);
-        if let Some(ports) = &mut data.ports[protocol as usize] {
-            ports.release(place, tick);
-        }
+        data.ports[protocol as usize].release(place, tick);
         data.used[protocol as usize] -= 1;
         let is_idle = data.is_idle();
         drop(data);
@@ -406,9 +403,7 @@ impl Held<'_> {
         let Some(block) = self.nat.blocks.get(port.block) else { return };
         let mut data = block.data.lock();
         let place = port.number.wrapping_sub(data.first_port);
-        if let Some(ports) = &mut data.ports[protocol as usize] {
-            ports.put_back(place);
-        }
+        data.ports[protocol as usize].put_back(place);
         data.used[protocol as usize] -= 1;
         let (class, is_idle) = (data.class(), data.is_idle());
         drop(data);
@@ -434,7 +429,7 @@ impl Held<'_> {
         let (rest, most_resting) = (nat.timers.rest[kind], nat.config.max_resting_ports);
         let wanted = wanted.map(endpoint_parts);
         let (mut best, mut before, mut may_promote) = (None, 0, PROMOTED);
-        let mut at = data.first_block;
+        let mut at = host.first_block.load(Ordering::Relaxed);
         for _ in 0..MOST_BLOCKS {
             let Some(block) = nat.blocks.get(at) else { break };
             self.touched += 1;
@@ -487,8 +482,7 @@ impl Held<'_> {
         {
             // To the front: the next port is sought here first.
             previous.data.lock().next = this.next;
-            this.next = data.first_block;
-            data.first_block = id;
+            this.next = host.first_block.swap(id, Ordering::Relaxed);
         }
         let quarter = u32::from(this.size) / 4;
         drop(this);
@@ -524,8 +518,17 @@ impl Held<'_> {
         host: u32,
         work: impl FnOnce(&mut SubscriberData) -> T,
     ) -> Option<T> {
-        let subscriber = self.with_host(host, |host| host.subscriber)?;
-        self.with_subscriber(subscriber, work)
+        self.with_subscriber(self.subscriber_of(host), work)
+    }
+
+    /// A host's subscriber.
+    pub(super) fn subscriber_of(&self, host: u32) -> u32 {
+        self.nat.hosts.get(host).map_or(0, |host| host.subscriber.load(Ordering::Relaxed))
+    }
+
+    /// The first block of a host.
+    pub(super) fn first_block(&self, host: u32) -> u32 {
+        self.nat.hosts.get(host).map_or(0, |host| host.first_block.load(Ordering::Relaxed))
     }
 
     /// The lessee with this prefix.
@@ -564,7 +567,9 @@ impl Held<'_> {
         let nat = self.nat;
         let id = nat.hosts.take()?;
         let host = nat.hosts.get(id)?;
-        *host.data.lock() = HostData { prefix, subscriber, ..HostData::default() };
+        *host.data.lock() = HostData { prefix, ..HostData::default() };
+        host.subscriber.store(subscriber, Ordering::Relaxed);
+        host.first_block.store(0, Ordering::Relaxed);
         host.shard.store(self.number, Ordering::Release);
         if !nat.host_index.insert(nat.host_index.place(nat.hasher.prefix(prefix)), id) {
             nat.hosts.give_back(id);
@@ -598,8 +603,9 @@ impl Held<'_> {
         if data.blocks > 0 || data.bindings > 0 {
             return;
         }
-        let (prefix, subscriber) = (data.prefix, data.subscriber);
+        let prefix = data.prefix;
         drop(data);
+        let subscriber = host.subscriber.load(Ordering::Relaxed);
         nat.host_index.remove(nat.host_index.place(nat.hasher.prefix(prefix)), id);
         nat.hosts.give_back(id);
         self.with_subscriber(subscriber, |subscriber| subscriber.hosts -= 1);
@@ -689,8 +695,10 @@ const NOT_TAKEN: u16 = u16::MAX;
 impl BlockData {
     fn ports_of(&mut self, protocol: Protocol) -> &mut PortSet {
         let (size, first, reserved) = (self.size, self.first_port, &self.reserved);
-        self.ports[protocol as usize].get_or_insert_with(|| {
-            Box::new(PortSet::new(size, reserved.iter().filter_map(|port| port.checked_sub(first))))
-        })
+        let ports = &mut self.ports[protocol as usize];
+        if !ports.is_made() {
+            ports.make(size, reserved.iter().filter_map(|port| port.checked_sub(first)));
+        }
+        ports
     }
 }

@@ -19,7 +19,7 @@ impl Nat64 {
     pub fn inbound(&self, flow: &Inbound, packet: &Passing<'_>, now: Timestamp) -> Result<Reached, Refused> {
         let tick = tick(now);
         if let Some((id, bound)) = self.binding_by_address(flow)
-            && let Some(found) = self.session_of(id, endpoint(flow.remote, flow.remote_port))
+            && let Some(found) = self.session_of(id, &bound, endpoint(flow.remote, flow.remote_port))
             && found.standing.answered()
             && let Some(refresh) = goes_on(found.standing, flow.protocol, packet.signal)
             && let Some(session) = self.sessions.get(found.id)
@@ -45,7 +45,7 @@ impl Nat64 {
             if self.bindings.get(id).and_then(Binding::read) != Some(bound) {
                 continue;
             }
-            if let Some(found) = self.session_of(id, endpoint(flow.remote, flow.remote_port)) {
+            if let Some(found) = self.session_of(id, &bound, endpoint(flow.remote, flow.remote_port)) {
                 held.advance(&found, &bound, Side::V4, packet, tick);
                 return Ok(reached(&bound, Some(found.reference()), false));
             }
@@ -63,7 +63,7 @@ impl Nat64 {
             if !bound.is_static() && !taken_part {
                 break;
             }
-            let subscriber = held.with_host(bound.owner, |host| host.subscriber).unwrap_or_default();
+            let subscriber = host.subscriber.load(Ordering::Relaxed);
             held.check_sessions(subscriber, Side::V4)?;
             self.check_room(Side::V4)?;
             held.take_token(subscriber, Side::V4, tick)?;

@@ -39,6 +39,7 @@ mod stored;
 mod tcp;
 mod types;
 mod view;
+mod warm;
 mod wheel;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -109,6 +110,13 @@ struct ShardCell {
     /// The tick as of which expiry has nothing more to do here.
     swept: AtomicU32,
     shard: Mutex<Shard>,
+}
+
+impl ShardCell {
+    /// Whether nothing is left to do here in this tick.
+    fn is_swept(&self, tick: u32) -> bool {
+        tick > 0 && self.swept.load(Ordering::Relaxed) >= tick
+    }
 }
 
 impl Nat64 {

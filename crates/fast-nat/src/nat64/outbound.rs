@@ -17,7 +17,7 @@ impl Nat64 {
     pub fn outbound(&self, flow: &Outbound, packet: &Passing<'_>, now: Timestamp) -> Result<Mapped, Refused> {
         let tick = tick(now);
         if let Some((id, bound)) = self.binding_by_host(flow)
-            && let Some(found) = self.session_of(id, endpoint(flow.remote, flow.remote_port))
+            && let Some(found) = self.session_of(id, &bound, endpoint(flow.remote, flow.remote_port))
             && found.standing.taken_part()
             && let Some(refresh) = goes_on(found.standing, flow.protocol, packet.signal)
             && let Some(session) = self.sessions.get(found.id)
@@ -38,14 +38,14 @@ impl Nat64 {
         let mut held = self.hold(self.shard_of(prefix)).ok_or(Refused::TableFull)?;
         let opens = flow.protocol != Protocol::Tcp || packet.signal == Signal::Syn;
         if let Some((id, bound)) = self.binding_by_host(flow) {
-            if let Some(found) = self.session_of(id, endpoint(flow.remote, flow.remote_port)) {
+            if let Some(found) = self.session_of(id, &bound, endpoint(flow.remote, flow.remote_port)) {
                 held.advance(&found, &bound, Side::V6, packet, tick);
                 return Ok(mapped(&bound, Some(found.reference()), false));
             }
             if !opens {
                 return Ok(mapped(&bound, None, false));
             }
-            let subscriber = held.with_host(bound.owner, |host| host.subscriber).unwrap_or_default();
+            let subscriber = held.subscriber_of(bound.owner);
             held.check_sessions(subscriber, Side::V6)?;
             self.check_room(Side::V6)?;
             held.take_token(subscriber, Side::V6, tick)?;
@@ -54,29 +54,28 @@ impl Nat64 {
         if !opens {
             return Err(Refused::NoSession);
         }
-        if let Some(subscriber) = held.subscriber(prefix) {
-            held.check_sessions(subscriber, Side::V6)?;
-        }
         let wants_low = self.config.low_ports && flow.protocol != Protocol::Icmp && flow.port < 1024;
         let owner = held.host(self.lease_prefix(flow.host));
-        let Some((owner, subscriber, low_denied)) =
-            owner.and_then(|owner| held.with_host(owner, |host| (owner, host.subscriber, host.low_denied)))
-        else {
+        let subscriber =
+            owner.map_or_else(|| held.subscriber(prefix), |owner| Some(held.subscriber_of(owner)));
+        if let Some(subscriber) = subscriber {
+            held.check_sessions(subscriber, Side::V6)?;
+        }
+        let Some((owner, subscriber)) = owner.zip(subscriber) else {
             return Err(Refused::NeedsBlock(if wants_low { PortClass::Low } else { PortClass::High }));
         };
+        let low_denied = wants_low && held.with_host(owner, |host| host.low_denied).unwrap_or_default();
         let wanted = if flow.protocol == Protocol::Tcp {
             self.stored.wanted_by(flow.remote, flow.remote_port)
         } else {
             None
         };
         let mut take = |class| held.take_port(owner, (flow.protocol, class, flow.port & 1), wanted, tick);
-        let port = if wants_low {
-            match take(PortClass::Low) {
-                None if low_denied => take(PortClass::High).ok_or(PortClass::High),
-                found => found.ok_or(PortClass::Low),
-            }
-        } else {
-            take(PortClass::High).ok_or(PortClass::High)
+        let low = if wants_low { take(PortClass::Low) } else { None };
+        let class = if wants_low && !low_denied { PortClass::Low } else { PortClass::High };
+        let port = match low {
+            None if class == PortClass::High => take(class).ok_or(class),
+            found => found.ok_or(class),
         };
         let port = port.map_err(Refused::NeedsBlock)?;
         let key = binding_key(flow.prefix, flow.protocol, flow.port);

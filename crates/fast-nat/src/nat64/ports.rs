@@ -3,42 +3,64 @@
 /// No port.
 const NONE: u16 = u16::MAX;
 
-/// Ports by their place in the block.
-#[derive(Debug)]
+/// A port that rests, by its place in the block, and the tick in which it was freed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Resting {
+    port: u16,
+    /// Upper half first: so that six bytes are enough.
+    freed: [u16; 2],
+}
+
+impl Resting {
+    fn new(port: u16, freed: u32) -> Self {
+        Self { port, freed: [(freed >> 16) as u16, freed as u16] }
+    }
+
+    fn freed(self) -> u32 {
+        u32::from(self.freed[0]) << 16 | u32::from(self.freed[1])
+    }
+}
+
+/// Ports by their place in the block. Empty until it is [made](Self::make).
+#[derive(Debug, Default)]
 pub(super) struct PortSet {
     /// One bit per port.
     free: Box<[u64]>,
-    /// Ports that rest, as a list in the order in which they were freed: the one behind each, and its tick.
-    behind: Box<[u16]>,
-    freed: Box<[u32]>,
+    /// Ports that rest, in the order in which they were freed: a ring with room for all.
+    ring: Box<[Resting]>,
+    /// The first of them, how many there are, and when the first one was freed.
     first: u16,
-    last: u16,
-    free_count: u16,
     resting: u16,
+    oldest: u32,
+    free_count: u16,
+    /// By parity, the port that is taken next, if it is still free then: so that it is known ahead.
+    next: [u16; 2],
 }
 
 impl PortSet {
     /// All free but the reserved ones.
-    pub(super) fn new(size: u16, reserved: impl Iterator<Item = u16>) -> Self {
-        let words = usize::from(size).div_ceil(64);
-        let mut set = Self {
-            free: vec![u64::MAX; words].into(),
-            behind: vec![NONE; size.into()].into(),
-            freed: vec![0; size.into()].into(),
-            first: NONE,
-            last: NONE,
-            free_count: size,
+    pub(super) fn make(&mut self, size: u16, reserved: impl Iterator<Item = u16>) {
+        *self = Self {
+            free: vec![u64::MAX; usize::from(size).div_ceil(64)].into(),
+            ring: vec![Resting::default(); size.into()].into(),
+            first: 0,
             resting: 0,
+            oldest: 0,
+            free_count: size,
+            next: [NONE; 2],
         };
         if !size.is_multiple_of(64)
-            && let Some(last) = set.free.last_mut()
+            && let Some(last) = self.free.last_mut()
         {
             *last = (1 << (size % 64)) - 1;
         }
         for port in reserved {
-            set.take(port);
+            self.take(port);
         }
-        set
+    }
+
+    pub(super) fn is_made(&self) -> bool {
+        !self.ring.is_empty()
     }
 
     /// Ports that can be taken now.
@@ -50,19 +72,23 @@ impl PortSet {
     pub(super) fn promote(&mut self, tick: u32, rest: u32, (most, most_resting): (u16, u16)) -> u16 {
         let mut promoted = 0;
         while promoted < most
-            && let Some(freed) = self.freed.get(usize::from(self.first))
-            && (tick.saturating_sub(*freed) > rest || self.resting > most_resting)
+            && self.resting > 0
+            && (tick.saturating_sub(self.oldest) > rest || self.resting > most_resting)
         {
-            let port = self.first;
-            self.first = self.behind.get(usize::from(port)).copied().unwrap_or(NONE);
-            if self.first == NONE {
-                self.last = NONE;
-            }
+            let Some(first) = self.ring.get(usize::from(self.first)).copied() else { break };
+            self.first = self.place(1);
             self.resting -= 1;
-            self.set_free(port);
+            self.oldest = self.ring.get(usize::from(self.first)).map_or(0, |next| next.freed());
+            self.set_free(first.port);
             promoted += 1;
         }
         promoted
+    }
+
+    /// The place in the ring that is so many behind the first.
+    fn place(&self, behind: u16) -> u16 {
+        let place = usize::from(self.first) + usize::from(behind);
+        (if place < self.ring.len() { place } else { place - self.ring.len() }) as u16
     }
 
     /// Gives back a port that was taken and never used.
@@ -89,46 +115,75 @@ impl PortSet {
         is_free
     }
 
-    /// Takes a free port: the first one with this parity from a random place on (RFC 6056 §3.3.1).
+    /// Takes a free port, of this parity if one is given (RFC 6056 §3.3.1).
     pub(super) fn take_any(&mut self, parity: Option<u16>, random: u64) -> Option<u16> {
-        let mask = match parity {
-            None => u64::MAX,
-            Some(0) => 0x5555_5555_5555_5555,
-            Some(_) => 0xaaaa_aaaa_aaaa_aaaa,
+        let Some(parity) = parity else {
+            let port = self.pick(u64::MAX, random)?;
+            return self.take(port).then_some(port);
         };
+        let mask = if parity == 0 { EVEN } else { !EVEN };
+        let next = self.next.get(usize::from(parity & 1)).copied().filter(|next| self.is_free(*next));
+        let port = next.or_else(|| self.pick(mask, random))?;
+        self.take(port);
+        let next = self.pick(mask, random.rotate_right(32)).unwrap_or(NONE);
+        if let Some(known) = self.next.get_mut(usize::from(parity & 1)) {
+            *known = next;
+        }
+        Some(port)
+    }
+
+    /// The first free port among those of the mask from a random place on.
+    fn pick(&self, mask: u64, random: u64) -> Option<u16> {
         let words = self.free.len();
-        let place = random % self.freed.len() as u64;
+        let place = (u64::from(random as u32) * self.ring.len() as u64) >> 32;
         let (start, turn) = ((place / 64) as usize, place % 64);
         // The first word comes twice: its end first, its beginning last.
         for step in 0..=words {
-            let at = (start + step) % words;
+            let at = if start + step < words { start + step } else { start + step - words };
             let mut word = self.free.get(at)? & mask;
             if step == 0 {
                 word &= u64::MAX << turn;
             }
             if word != 0 {
-                let port = (at * 64) as u16 + word.trailing_zeros() as u16;
-                return self.take(port).then_some(port);
+                return Some((at * 64) as u16 + word.trailing_zeros() as u16);
             }
         }
         None
     }
 
+    fn is_free(&self, port: u16) -> bool {
+        self.free.get(usize::from(port) / 64).is_some_and(|word| word & (1 << (port % 64)) != 0)
+    }
+
+    /// The port of this parity that will most likely be taken next. Brings what that needs into the cache.
+    pub(super) fn foresee(&self, parity: u16) -> Option<u16> {
+        let next = self.next.get(usize::from(parity & 1)).copied()?;
+        let first = self.ring.get(usize::from(self.first)).map_or(0, |first| first.port);
+        std::hint::black_box(self.free.first().map_or(0, |word| *word) ^ u64::from(first));
+        (next != NONE).then_some(next)
+    }
+
+    /// Brings into the cache what the release of a port needs.
+    pub(super) fn warm_release(&self) {
+        std::hint::black_box(
+            self.ring.get(usize::from(self.place(self.resting))).map_or(0, |last| last.port),
+        );
+    }
+
     /// The port is not used any more: it rests from now on.
     pub(super) fn release(&mut self, port: u16, tick: u32) {
-        let Some(freed) = self.freed.get_mut(usize::from(port)) else { return };
-        *freed = tick;
-        if let Some(behind) = self.behind.get_mut(usize::from(port)) {
-            *behind = NONE;
+        let last = self.place(self.resting);
+        let Some(resting) = self.ring.get_mut(usize::from(last)) else { return };
+        *resting = Resting::new(port, tick);
+        if self.resting == 0 {
+            self.oldest = tick;
         }
-        match self.behind.get_mut(usize::from(self.last)) {
-            Some(behind) => *behind = port,
-            None => self.first = port,
-        }
-        self.last = port;
         self.resting += 1;
     }
 }
+
+/// The even places of a word.
+const EVEN: u64 = 0x5555_5555_5555_5555;
 
 #[cfg(test)]
 mod tests {
@@ -137,7 +192,8 @@ mod tests {
     #[test]
     fn all_ports_are_given_once_and_again_after_their_rest_in_the_order_of_their_release() {
         for size in [16, 64, 100, 4096] {
-            let mut set = PortSet::new(size, [3_u16].into_iter());
+            let mut set = PortSet::default();
+            set.make(size, [3_u16].into_iter());
             let mut taken: Vec<_> = (0..size - 1)
                 .map(|n| set.take_any(None, u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15)).unwrap())
                 .collect();
@@ -157,7 +213,8 @@ mod tests {
 
     #[test]
     fn parity_is_kept_as_long_as_there_is_a_port_of_it() {
-        let mut set = PortSet::new(128, std::iter::empty());
+        let mut set = PortSet::default();
+        set.make(128, std::iter::empty());
         for n in 0..64_u64 {
             assert_eq!(set.take_any(Some(1), n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).unwrap() % 2, 1);
         }

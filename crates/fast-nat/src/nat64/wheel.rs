@@ -1,14 +1,11 @@
-//! When to look at which session again: one ring of slots, each a second long, per shard.
+//! When to look at which session again: one ring of slots, each a tick long, per shard.
 //!
 //! Lazy: a packet moves no timer. A session is in exactly one slot, that of its deadline when it was put there, or the
 //! farthest one. When the slot's time comes it ends, or is put where its deadline is now. The list of a slot runs through the
 //! sessions themselves, so setting a timer costs no memory and no search.
 
-/// Slots: a little more than eight minutes.
-const SLOTS: usize = 512;
-
-/// Ticks of a slot.
-const TICKS: u32 = 10;
+/// Slots: nearly seven minutes, so that all but established connections are looked at once.
+const SLOTS: usize = 4096;
 
 use std::sync::atomic::Ordering;
 
@@ -21,10 +18,10 @@ pub(super) struct Wheel {
     slots: Box<[u32]>,
     /// The sessions of a slot that is being looked at.
     pending: u32,
-    /// The slot that is looked at next, counted since tick 0.
+    /// The tick whose slot is looked at next.
     cursor: u32,
-    /// The tick as of which `cursor` has been looked at.
-    looked: u32,
+    /// Sessions in all slots.
+    count: u32,
 }
 
 /// What is next.
@@ -32,7 +29,7 @@ pub(super) struct Wheel {
 pub(super) enum Next {
     /// This session's time may have come. It has been taken out.
     Visit(u32),
-    /// Nothing more for this tick.
+    /// Nothing more for now.
     Done,
     /// Enough empty slots for one step.
     Pause,
@@ -40,14 +37,15 @@ pub(super) enum Next {
 
 impl Wheel {
     pub(super) fn new() -> Self {
-        Self { slots: vec![0; SLOTS].into(), pending: 0, cursor: 0, looked: 0 }
+        Self { slots: vec![0; SLOTS].into(), pending: 0, cursor: 0, count: 0 }
     }
 
     /// Puts a session, which is in no slot, where it will be visited in tick `deadline` or before.
     pub(super) fn put(&mut self, sessions: &Slab<Session>, id: u32, deadline: u32) {
         let Some(session) = sessions.get(id) else { return };
-        let farthest = self.cursor.saturating_add(SLOTS as u32 - 1);
-        let slot = (deadline / TICKS).clamp(self.cursor, farthest) as usize % SLOTS;
+        // One less than there are: the slot before the cursor is that of the sessions that are being looked at.
+        let farthest = self.cursor.saturating_add(SLOTS as u32 - 2);
+        let slot = deadline.clamp(self.cursor, farthest) as usize % SLOTS;
         let Some(first) = self.slots.get_mut(slot) else { return };
         session.before.store(0, Ordering::Relaxed);
         session.behind.store(*first, Ordering::Relaxed);
@@ -55,21 +53,23 @@ impl Wheel {
             behind.before.store(id, Ordering::Relaxed);
         }
         *first = id;
+        self.count += 1;
         session.set_standing(session.standing().with_slot(slot));
     }
 
     /// Whether a session in this slot would be visited later than in tick `deadline`.
     pub(super) fn is_later(&self, slot: usize, deadline: u32) -> bool {
         let turns = |slot: usize| (slot + SLOTS - self.cursor as usize % SLOTS) % SLOTS;
-        let wanted = (deadline / TICKS).saturating_sub(self.cursor) as usize;
-        turns(slot) > wanted
+        let wanted = deadline.saturating_sub(self.cursor) as usize;
+        turns(slot) > wanted && turns(slot) != SLOTS - 1
     }
 
     /// Takes a session out of its slot.
     pub(super) fn take_out(&mut self, sessions: &Slab<Session>, id: u32) {
         let Some(session) = sessions.get(id) else { return };
-        let before = session.before.swap(0, Ordering::Relaxed);
-        let behind = session.behind.swap(0, Ordering::Relaxed);
+        self.count -= 1;
+        let before = session.before.load(Ordering::Relaxed);
+        let behind = session.behind.load(Ordering::Relaxed);
         if let Some(behind) = sessions.get(behind) {
             behind.before.store(before, Ordering::Relaxed);
         }
@@ -84,32 +84,35 @@ impl Wheel {
 
     /// The next session to visit in tick `now`. `pause_after` bounds the empty slots that are passed over.
     pub(super) fn next(&mut self, sessions: &Slab<Session>, now: u32, pause_after: u32) -> Next {
-        let last = now / TICKS;
         for _ in 0..pause_after {
             if self.pending != 0 {
                 let id = self.pending;
                 self.take_out(sessions, id);
                 return Next::Visit(id);
             }
-            if self.cursor > last || (self.cursor == last && self.looked >= now) {
-                self.looked = self.looked.max(now);
+            if self.cursor > now {
+                return Next::Done;
+            }
+            if self.count == 0 {
+                self.cursor = now.saturating_add(1);
                 return Next::Done;
             }
             // After a long pause: what is in the ring is met within one turn.
-            let begin = self.cursor.max(last.saturating_sub(SLOTS as u32 - 1));
-            if begin > self.cursor {
-                self.cursor = begin;
-            }
+            self.cursor = self.cursor.max(now.saturating_sub(SLOTS as u32 - 1));
             let Some(first) = self.slots.get_mut(self.cursor as usize % SLOTS) else { return Next::Done };
             self.pending = std::mem::take(first);
-            if self.cursor < last {
-                // What is still not due is put into later slots.
-                self.cursor += 1;
-            } else {
-                // This second is not over: it is looked at again in its next tick.
-                self.looked = now;
-            }
+            self.cursor += 1;
         }
         Next::Pause
+    }
+
+    /// The first session that is visited in tick `now`, as far as it is easily found; 0: none.
+    pub(super) fn peek(&self, now: u32) -> u32 {
+        if self.pending != 0 {
+            return self.pending;
+        }
+        let ahead = self.cursor..=now;
+        let mut slots = ahead.take(SLOTS.min(8)).filter_map(|tick| self.slots.get(tick as usize % SLOTS));
+        slots.find(|first| **first != 0).copied().unwrap_or_default()
     }
 }
