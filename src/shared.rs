@@ -275,3 +275,89 @@ impl Shared {
         problems
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::sync::atomic::AtomicBool;
+    use std::time::{Duration, Instant};
+
+    use fast_nat::Timestamp;
+
+    use super::*;
+    use crate::records::{self, Line, RecordSink, RecordsConfig, Sink, What, WhenFull};
+
+    /// Takes nothing until it is told to.
+    struct Stuck {
+        works: Arc<AtomicBool>,
+        written: Arc<AtomicU64>,
+    }
+
+    impl Sink for Stuck {
+        fn write(&mut self, lines: &[Line<'_>], done: &mut usize) -> io::Result<()> {
+            if !self.works.load(Ordering::SeqCst) {
+                return Err(io::Error::other("stuck"));
+            }
+            *done += lines.len();
+            self.written.fetch_add(lines.len() as u64, Ordering::SeqCst);
+            Ok(())
+        }
+    }
+
+    fn given(n: u16) -> Record {
+        let what = What::BlockGiven { first_port: n, last_port: n };
+        let (host, address) = (Ipv6Addr::LOCALHOST, Ipv4Addr::LOCALHOST);
+        Record { at: Timestamp::from_millis(1), host, address, what, reason: "" }
+    }
+
+    /// Tells of more than there is room for, while the sink takes nothing, and then lets it work. The answer is whether more might
+    /// have been given, and how many records were written in the end.
+    fn overfilled(when_full: WhenFull) -> (bool, u64) {
+        const RECORDS: u16 = 4000;
+        let config = RecordsConfig {
+            sink: RecordSink::File("/nowhere".into()),
+            when_full,
+            sessions: false,
+            queue: 3000,
+            subscriber_prefix_len: 64,
+            router: "test/nat64".to_owned(),
+            configuration: None,
+        };
+        let (works, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let sink = Stuck { works: Arc::clone(&works), written: Arc::clone(&written) };
+        let log = Logger::root(slog::Discard, slog::o!());
+        let (recorder, guard) = records::start_with(&config, Box::new(sink), &log).unwrap();
+        let records = Records::new(Some(recorder));
+        assert!(records.have_room());
+        for n in 0..RECORDS {
+            records.tell(given(n));
+        }
+        let may_give = records.have_room();
+        works.store(true, Ordering::SeqCst);
+        let start = Instant::now();
+        while records.recorder().is_some_and(|recorder| recorder.counts().waiting > 0)
+            && start.elapsed() < Duration::from_secs(30)
+        {
+            records.catch_up();
+            std::thread::yield_now();
+        }
+        assert!(records.have_room(), "there is room again");
+        drop(guard);
+        (may_give, written.load(Ordering::SeqCst))
+    }
+
+    #[test]
+    fn nothing_more_is_given_while_records_find_no_room_and_nothing_that_was_told_is_lost() {
+        let (may_give, written) = overfilled(WhenFull::Wait);
+        assert!(!may_give);
+        // And the records of the beginning and the end of this run.
+        assert!((4000..=4002).contains(&written), "{written}");
+    }
+
+    #[test]
+    fn an_operator_who_wants_no_waiting_loses_records_instead() {
+        let (may_give, written) = overfilled(WhenFull::GoOn);
+        assert!(may_give && (3000..4000).contains(&written), "{written}");
+    }
+}

@@ -4,13 +4,13 @@
 //!  device queues (descriptors outlive the workers)
 //!    │ read            ▲ write
 //!  ┌─▼─────────────────┴─┐  AcquireLeases (one per batch)  ┌──────┐
-//!  │ tun: worker threads │ ───────────────────────────────▶│ pool │◀─┐ ReleaseLeases
+//!  │ tun: worker threads │ ───────────────────────────────▶│ pool │◀─┐ ReleaseLeases, ReleaseBlocks
 //!  │ parse, judge,       │ ◀── answers, by the desk ───────└──────┘  │
 //!  │ translate           │                                       ┌───┴──────┐
-//!  └─────────────────────┘         expiry, static pairs ─────────│ sessions │
-//!        │ look up, refresh                                      └───┬──────┘
+//!  └─────────────────────┘  expiry, static pairs, forwards ──────│ sessions │
+//!        │ look up, begin, refresh                               └───┬──────┘
 //!        ▼                                                           ▼
-//!   ════ Shared: lease table, rules, desks, gauges, kernel view, board ════
+//!   ════ Shared: tables (leases, sessions, fragments), rules, desks, records, kernel view, board ════
 //!        ▲ rules: own addresses, connected prefixes       ▲ read at each scrape
 //!  ┌─────┴──┐ netlink events, comparison, repair     ┌────┴────┐
 //!  │ routes │ ─── link, routes, masquerade ──▶ kernel│ metrics │──▶ HTTP

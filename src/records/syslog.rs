@@ -244,7 +244,7 @@ impl Recent {
 /// A message: header, structured data, and the same line that stands in a file, for daemons that drop the data.
 fn format(message: &mut String, header: &str, line: &Line<'_>, json: &str) -> fmt::Result {
     write!(message, "<{PRIORITY}>1 {} {header} {} ", line.time, line.event.name())?;
-    let sequence_id = (line.sequence.saturating_sub(1)) % LAST_SEQUENCE_ID + 1;
+    let sequence_id = line.sequence.saturating_sub(1) % LAST_SEQUENCE_ID + 1;
     write!(message, "[meta sequenceId=\"{sequence_id}\"][{DATA}")?;
     line.each(|name, value| {
         write!(message, " {name}=\"")?;
@@ -272,5 +272,73 @@ impl fmt::Write for Escaped<'_> {
             self.0.push(c);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::Stamp;
+    use crate::records::line::Event;
+
+    fn message(sequence: u64, reason: &str) -> String {
+        let json = format!(
+            "{{\"time\":\"2026-01-31T23:59:59.007Z\",\"event\":\"block_returned\",\"router\":\"cgn1/nat64\",\
+             \"instance\":\"0123456789abcdef\",\"sequence\":{sequence},\"host\":\"2001:db8::5\",\
+             \"subscriber\":\"2001:db8::/64\",\"address\":\"203.0.113.1\",\"first_port\":1024,\"last_port\":1151,\
+             \"given\":\"2026-01-31T22:53:20.000Z\"}}"
+        );
+        let mut line: Line<'_> = serde_json::from_str(&json).unwrap();
+        line.reason = Some(reason.into());
+        assert_eq!((line.event, line.time), (Event::BlockReturned, Stamp::from_millis(1_769_903_999_007)));
+        let mut message = String::new();
+        format(&mut message, "cgn1 protomask 7", &line, "{}").unwrap();
+        message
+    }
+
+    #[test]
+    fn a_message_is_written_as_rfc5424_says_character_by_character() {
+        assert_eq!(
+            message(17, "a \"b\" [c] \\d"),
+            "<134>1 2026-01-31T23:59:59.007Z cgn1 protomask 7 block_returned [meta sequenceId=\"17\"][nat64@32473 \
+             router=\"cgn1/nat64\" instance=\"0123456789abcdef\" sequence=\"17\" host=\"2001:db8::5\" \
+             subscriber=\"2001:db8::/64\" address=\"203.0.113.1\" first_port=\"1024\" last_port=\"1151\" \
+             given=\"2026-01-31T22:53:20.000Z\" reason=\"a \\\"b\\\" [c\\] \\\\d\"] {}"
+        );
+    }
+
+    #[test]
+    fn the_sequence_id_begins_at_1_again_behind_its_last() {
+        for (sequence, id) in [(1, 1), (2_147_483_647, 2_147_483_647), (2_147_483_648, 1), (4_294_967_295, 1)]
+        {
+            let expected = format!("[meta sequenceId=\"{id}\"]");
+            assert!(message(sequence, "").contains(&expected), "{sequence}: {}", message(sequence, ""));
+        }
+    }
+
+    #[test]
+    fn what_is_kept_to_be_sent_again_is_whole_frames_and_no_more_than_is_needed() {
+        let mut recent = Recent::default();
+        for n in 0..5000_u32 {
+            // 700 to 799 bytes, each with its number.
+            let frame = n.to_be_bytes().repeat(175 + n as usize % 25);
+            recent.push(&frame);
+            assert!(recent.bytes.len() < RESENT + 800);
+        }
+        assert!(recent.bytes.len() >= RESENT, "{}", recent.bytes.len());
+        assert_eq!(recent.lengths.iter().sum::<usize>(), recent.bytes.len());
+        let first = 5000 - recent.lengths.len() as u32;
+        assert!(
+            recent.bytes.iter().take(4).eq(&first.to_be_bytes()),
+            "it begins with the beginning of a frame"
+        );
+    }
+
+    #[test]
+    fn a_header_field_is_printable_and_never_empty() {
+        assert_eq!(header_field("cgn1.example.org", 255), "cgn1.example.org");
+        assert_eq!(header_field("c g\tn\u{fc}1", 255), "cgn1");
+        assert_eq!(header_field(" ", 255), "-");
+        assert_eq!(header_field(&"x".repeat(300), 255).len(), 255);
     }
 }

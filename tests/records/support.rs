@@ -51,7 +51,9 @@ pub(crate) fn given(n: u32) -> Record {
 /// Records blocks for these hosts, waiting where there is no room.
 pub(crate) fn give(recorder: &Recorder, numbers: std::ops::Range<u32>) {
     for n in numbers {
+        let deadline = Instant::now() + PATIENCE;
         while recorder.record(given(n)).is_err() {
+            assert!(Instant::now() < deadline, "there was no room for {PATIENCE:?}");
             std::thread::park_timeout(std::time::Duration::from_micros(200));
         }
     }

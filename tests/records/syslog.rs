@@ -123,6 +123,7 @@ fn a_daemon_that_reads_nothing_stops_allocations_and_not_the_end() {
     let (recorder, guard) = start(&RecordsConfig { queue: 2000, ..to_syslog(SyslogTarget::Unix(path)) });
     // The socket of the daemon is full before the queue is; only then the queue fills.
     wait_until("there is no room", || (0..100).any(|n| recorder.record(given(n)).is_err()));
+    wait_until("a daemon that hangs is a failure", || recorder.counts().failing);
     let began = std::time::Instant::now();
     assert!(guard.finish(Duration::from_millis(300)) > 1000);
     assert!(began.elapsed() < Duration::from_secs(5));
@@ -181,6 +182,19 @@ fn tcp_carries_messages_with_their_lengths() {
     assert_eq!(guard.finish(PATIENCE), 0);
     // The stream ends with the writer.
     assert_eq!(reader.join().unwrap(), (1..=2002).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_tcp_connection_that_the_daemon_has_closed_is_not_written_to() {
+    let daemon = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = format!("tcp:{}", daemon.local_addr().unwrap()).parse().unwrap();
+    let (recorder, guard) = start(&to_syslog(target));
+    assert_eq!(frames(daemon.accept().unwrap().0, 1), [1], "and it is closed with nothing left to read");
+    // The only record for a long time: nothing behind it would show that the connection is no more.
+    recorder.record(given(1)).unwrap();
+    let again = frames(daemon.accept().unwrap().0, 2);
+    assert_eq!(again, [1, 2]);
+    drop(guard);
 }
 
 #[test]

@@ -56,6 +56,23 @@ fn without_pool_a_known_host_opens_new_sessions_and_a_stranger_waits() {
 }
 
 #[test]
+fn a_host_that_needs_more_ports_has_them_before_it_waits() {
+    let Some(lab) = Lab::start(&wanted()) else { return };
+    let echoes = Echoes::start(&lab);
+    say(&lab, 1);
+    let held = lab.held();
+    for _ in 0..300 {
+        say(&lab, 1);
+    }
+    // Three blocks for 301 ports, and perhaps a fourth ahead; one for the flow of the other host.
+    assert!((4..=5).contains(&granted(&lab)), "{}", granted(&lab));
+    assert_eq!(lab.held(), held, "no packet had to wait for a block");
+    let (sent, lost) = echoes.end();
+    assert_eq!(lost, [0; 0], "of {sent}");
+    lab.end();
+}
+
+#[test]
 fn a_pool_that_was_restarted_gives_no_block_twice() {
     let Some(lab) = Lab::start(&wanted()) else { return };
     let echoes = Echoes::start(&lab);

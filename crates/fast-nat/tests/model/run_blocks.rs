@@ -127,7 +127,10 @@ impl Run {
         let (now, tick) = (self.at(), self.tick());
         let idle = self.engine.idle_blocks(now, limit);
         let blocks = &self.model.blocks;
-        let least = blocks.iter().filter(|block| self.model.must_leave(block, tick)).count().min(limit);
+        // They are listed in the order in which they became idle, by clocks that may be apart.
+        let slack = if blocks.iter().any(|block| block.tried > 0) { 4 } else { 0 };
+        let is_due = |block: &&OwnedBlock| self.model.must_leave(block, tick - slack);
+        let least = blocks.iter().filter(is_due).count().min(limit);
         if idle.len() < least || idle.len() > limit {
             return Err(format!("{} idle blocks instead of {least} to {limit}", idle.len()));
         }

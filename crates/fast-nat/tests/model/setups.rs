@@ -152,7 +152,7 @@ pub fn setups() -> Vec<Setup> {
         max_hosts: 8,
         max_blocks: 30,
         max_resting_ports: 3,
-        quota: Quota { sessions: 10, new_sessions_per_second: 2, burst: 2 },
+        quota: Quota { sessions: 6, new_sessions_per_second: 2, burst: 2 },
         ..nat()
     };
     let computed = NatConfig {
