@@ -57,7 +57,7 @@ impl Pace {
             ..Timers::DEFAULT
         },
         warm_up: 700,
-        room: 500_000,
+        room: 1_000_000,
     };
 
     /// The RFCs' timers: about 2.7 million sessions.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::entries::{BlockData, in_use, turn};
+use super::entries::{BlockData, Reserved, in_use, turn};
 use super::held::{Held, MOST_BLOCKS};
 use super::{
     Block, BlockLease, BlockRef, GiveError, Ipv4Addr, Ipv6Addr, Nat64, PortClass, SHARDS, Timestamp, tick,
@@ -182,7 +182,7 @@ impl Held<'_> {
             size: block.size,
             given: now,
             next: host.first_block.load(Ordering::Relaxed),
-            reserved: reserved.into(),
+            reserved: (!reserved.is_empty()).then(|| Box::new(Reserved(reserved.into()))),
             ..BlockData::default()
         };
         entry.owner.store(owner, Ordering::Relaxed);
@@ -221,7 +221,7 @@ impl Held<'_> {
             None => entry_of_host.first_block.store(data.next, Ordering::Relaxed),
         }
         for (protocol, ports) in data.ports.iter().enumerate() {
-            let usable = u32::from(data.size) - data.reserved.len() as u32;
+            let usable = u32::from(data.size) - data.reserved().len() as u32;
             let free = if ports.is_made() { ports.free().into() } else { usable };
             host.free[data.class() as usize][protocol] -= free;
         }

@@ -341,16 +341,28 @@ pub(super) struct Subscriber {
     pub(super) data: Mutex<SubscriberData>,
 }
 
+impl Default for SubscriberData {
+    fn default() -> Self {
+        Self {
+            prefix: Ipv6Addr::UNSPECIFIED,
+            hosts: 0,
+            opened: [0; 2],
+            ports: 0,
+            buckets: [Bucket::default(); 2],
+        }
+    }
+}
+
 impl Entry for Subscriber {
     fn link(&self) -> &AtomicU32 {
         &self.link
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SubscriberData {
-    /// Its prefix, the rest zero.
-    pub(super) prefix: u128,
+    /// Its prefix, the rest zero: as an address, which may lie anywhere.
+    pub(super) prefix: Ipv6Addr,
     pub(super) hosts: u32,
     /// Its sessions by the side that opened them.
     pub(super) opened: [u32; 2],
@@ -363,18 +375,17 @@ pub(super) struct SubscriberData {
 /// Tenths of a session that may still be opened, and as of which tick.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Bucket {
-    pub(super) tokens: u64,
+    pub(super) tokens: u32,
     pub(super) filled: u32,
 }
 
 /// A port block.
 #[derive(Debug, Default)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub(super) struct PortBlock {
     pub(super) version: AtomicU32,
-    /// The number of its lessee.
+    /// The number of its lessee; of the next free block while it is free.
     pub(super) owner: AtomicU32,
-    link: AtomicU32,
     pub(super) data: Mutex<BlockData>,
 }
 
@@ -394,16 +405,20 @@ impl PortBlock {
 
 impl Entry for PortBlock {
     fn link(&self) -> &AtomicU32 {
-        &self.link
+        &self.owner
     }
 }
 
+/// In this order, with what is before it in a [`PortBlock`], all but the sets of ports is in one cache line, and each of these
+/// in another.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct BlockData {
     pub(super) address: u32,
     pub(super) first_port: u16,
     pub(super) size: u16,
     pub(super) given: Timestamp,
+    pub(super) reserved: Option<Box<Reserved>>,
     /// The next block of its lessee.
     pub(super) next: u32,
     pub(super) used: [u16; 3],
@@ -412,12 +427,19 @@ pub(super) struct BlockData {
     /// Neighbours in the shard's list of blocks without a binding.
     pub(super) idle_before: u32,
     pub(super) idle_behind: u32,
-    pub(super) reserved: Box<[u16]>,
     /// Made when the protocol is first used.
     pub(super) ports: [PortSet; 3],
 }
 
+/// Ports of a block that are never used.
+#[derive(Debug)]
+pub(super) struct Reserved(pub(super) Box<[u16]>);
+
 impl BlockData {
+    pub(super) fn reserved(&self) -> &[u16] {
+        self.reserved.as_ref().map_or(&[], |reserved| &reserved.0)
+    }
+
     pub(super) fn class(&self) -> PortClass {
         PortClass::of(self.first_port)
     }
@@ -434,5 +456,6 @@ mod tests {
     #[test]
     fn entries_are_as_small_as_the_documentation_says() {
         assert_eq!((size_of::<Session>(), size_of::<Binding>()), (64, 64));
+        assert_eq!((size_of::<Host>(), size_of::<Subscriber>(), size_of::<PortBlock>()), (128, 64, 256));
     }
 }

@@ -543,7 +543,7 @@ impl Held<'_> {
     pub(super) fn subscriber(&self, prefix: u128) -> Option<u32> {
         let place = self.nat.subscriber_index.place(self.nat.hasher.prefix(prefix));
         self.nat.subscriber_index.find(place, |id| {
-            self.with_subscriber(id, |subscriber| subscriber.prefix == prefix).unwrap_or_default()
+            self.with_subscriber(id, |subscriber| subscriber.prefix.to_bits() == prefix).unwrap_or_default()
         })
     }
 
@@ -585,9 +585,12 @@ impl Held<'_> {
         }
         let nat = self.nat;
         let id = nat.subscribers.take()?;
-        let full = Bucket { tokens: u64::from(nat.config.quota.burst) * 10, filled: tick };
-        *nat.subscribers.get(id)?.data.lock() =
-            SubscriberData { prefix, buckets: [full; 2], ..SubscriberData::default() };
+        let full = Bucket { tokens: nat.config.quota.burst * 10, filled: tick };
+        *nat.subscribers.get(id)?.data.lock() = SubscriberData {
+            prefix: Ipv6Addr::from_bits(prefix),
+            buckets: [full; 2],
+            ..SubscriberData::default()
+        };
         if !nat.subscriber_index.insert(nat.subscriber_index.place(nat.hasher.prefix(prefix)), id) {
             nat.subscribers.give_back(id);
             return None;
@@ -615,7 +618,7 @@ impl Held<'_> {
     fn forget_subscriber(&mut self, id: u32) {
         let nat = self.nat;
         let Some(prefix) =
-            self.with_subscriber(id, |data| (data.hosts == 0).then_some(data.prefix)).flatten()
+            self.with_subscriber(id, |data| (data.hosts == 0).then_some(data.prefix.to_bits())).flatten()
         else {
             return;
         };
@@ -638,12 +641,12 @@ impl Held<'_> {
         if rate == 0 {
             return Ok(());
         }
-        let full = u64::from(quota.burst) * 10;
+        let full = quota.burst * 10;
         let taken = self.with_subscriber(subscriber, |data| {
             // A tick is a tenth of a second, and a token is counted in tenths.
             let bucket = &mut data.buckets[side.index()];
             let gained = u64::from(tick.saturating_sub(bucket.filled)) * rate;
-            bucket.tokens = (bucket.tokens + gained).min(full);
+            bucket.tokens = (u64::from(bucket.tokens) + gained).min(full.into()) as u32;
             bucket.filled = bucket.filled.max(tick);
             let rest = bucket.tokens.checked_sub(10);
             bucket.tokens = rest.unwrap_or(bucket.tokens);
@@ -694,11 +697,12 @@ const NOT_TAKEN: u16 = u16::MAX;
 
 impl BlockData {
     fn ports_of(&mut self, protocol: Protocol) -> &mut PortSet {
-        let (size, first, reserved) = (self.size, self.first_port, &self.reserved);
-        let ports = &mut self.ports[protocol as usize];
-        if !ports.is_made() {
-            ports.make(size, reserved.iter().filter_map(|port| port.checked_sub(first)));
+        if !self.ports[protocol as usize].is_made() {
+            let mut ports = PortSet::default();
+            let reserved = self.reserved().iter();
+            ports.make(self.size, reserved.filter_map(|port| port.checked_sub(self.first_port)));
+            self.ports[protocol as usize] = ports;
         }
-        ports
+        &mut self.ports[protocol as usize]
     }
 }

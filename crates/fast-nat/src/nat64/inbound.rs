@@ -39,8 +39,9 @@ impl Nat64 {
         let opens = flow.protocol != Protocol::Tcp || packet.signal == Signal::Syn;
         for _ in 0..ATTEMPTS {
             let Some((id, bound)) = self.binding_by_address(flow) else { break };
-            let Some(host) = self.hosts.get(bound.owner) else { break };
-            let Some(mut held) = self.hold(host.shard.load(Ordering::Acquire)) else { break };
+            // The host knows its shard, but is somewhere else in memory.
+            let shard = self.shard_of(self.subscriber_prefix(bound.host));
+            let Some(mut held) = self.hold(shard) else { break };
             // It may have ended before the lock was had.
             if self.bindings.get(id).and_then(Binding::read) != Some(bound) {
                 continue;
@@ -63,7 +64,7 @@ impl Nat64 {
             if !bound.is_static() && !taken_part {
                 break;
             }
-            let subscriber = host.subscriber.load(Ordering::Relaxed);
+            let subscriber = held.subscriber_of(bound.owner);
             held.check_sessions(subscriber, Side::V4)?;
             self.check_room(Side::V4)?;
             held.take_token(subscriber, Side::V4, tick)?;

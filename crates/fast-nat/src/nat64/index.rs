@@ -1,27 +1,35 @@
 //! An index of entry numbers: found without a lock, and never moved.
 //!
-//! Every key has two buckets of 16 places; a number is put into the emptier one. So nothing is ever rehashed or shifted, a
-//! look-up reads at most two cache lines of the index, and who reads while others write misses nothing that stays. Filled to
-//! [`FILL`] of its places on average, a pair of full buckets is practically never met (the difference of two choices: the
-//! fullest bucket has a handful more than the average); if it is, the entry is refused as if the table were full.
+//! Every key has two buckets, cache lines with 15 places each. A number is put into the first one, unless [`CROWDED`] places of
+//! it are taken: then into the emptier one. A bucket counts the numbers that have evaded it, so who finds nothing in the first
+//! bucket, nor such a number, need not look at the second. Nothing is ever rehashed or shifted, and who reads while others
+//! write misses nothing that stays. Filled to [`FILL`] entries a bucket on average, a pair of full buckets is practically never
+//! met; if it is, the entry is refused as if the table were full.
 //!
 //! Which buckets a key has depends on a secret, so a stranger cannot fill them.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Places in a bucket: a cache line.
-const PLACES: usize = 16;
+/// Words of a bucket: a cache line. The first one counts the numbers that are in their second bucket because this one, their
+/// first, was crowded.
+const WORDS: usize = 16;
 
 /// Entries per bucket that the index is made for.
 const FILL: usize = 11;
 
+/// Buckets beside those: in a small index chance spreads entries less evenly.
+const SPARE: usize = 16;
+
+/// With so many taken places a bucket evades.
+const CROWDED: usize = 12;
+
 /// Words of the slice before the first whole cache line, at most.
-const SLACK: usize = PLACES - 1;
+const SLACK: usize = WORDS - 1;
 
 /// Upper eight bits: part of the hash, so that few wrong entries are looked at. Lower 24 bits: the number.
 const TAG_SHIFT: u32 = 24;
 
-/// An index for a given number of entries. Its memory (6 bytes an entry) is taken at once and touched as it fills.
+/// An index for a given number of entries. Its memory (5.8 bytes an entry) is taken at once and touched as it fills.
 #[derive(Debug)]
 pub(super) struct Index {
     words: Box<[AtomicU32]>,
@@ -39,91 +47,139 @@ pub(super) struct Place {
 
 impl Index {
     pub(super) fn new(entries: u32) -> Self {
-        let buckets = (entries as usize).div_ceil(FILL).max(2);
-        let words: Box<[AtomicU32]> = bytemuck::allocation::zeroed_slice_box(buckets * PLACES + SLACK);
+        let buckets = (entries as usize).div_ceil(FILL) + SPARE;
+        let words: Box<[AtomicU32]> = bytemuck::allocation::zeroed_slice_box(buckets * WORDS + SLACK);
         let misplaced = words.as_ptr() as usize % 64 / size_of::<AtomicU32>();
-        Self { first: (PLACES - misplaced) % PLACES, buckets: buckets as u32, words }
+        Self { first: (WORDS - misplaced) % WORDS, buckets: buckets as u32, words }
     }
 
     pub(super) fn place(&self, hash: u64) -> Place {
         // The upper bits of each half choose its bucket, the lowest bits are the tag.
         let reduce = |half: u32| ((u64::from(half) * u64::from(self.buckets)) >> 32) as u32;
-        Place { buckets: [reduce(hash as u32), reduce((hash >> 32) as u32)], tag: hash as u32 & 0xff }
+        let first = reduce(hash as u32);
+        let second = reduce((hash >> 32) as u32);
+        // Two buckets, whatever the hash says.
+        let second = if first == second { (first + 1) % self.buckets } else { second };
+        Place { buckets: [first, second], tag: hash as u32 & 0xff }
     }
 
-    fn bucket(&self, bucket: u32) -> &[AtomicU32] {
-        let start = self.first + bucket as usize * PLACES;
-        self.words.get(start..start + PLACES).unwrap_or_default()
+    fn bucket(&self, bucket: u32) -> Bucket<'_> {
+        let start = self.first + bucket as usize * WORDS;
+        self.words
+            .get(start..start + WORDS)
+            .and_then(|words| Some(Bucket(words.try_into().ok()?)))
+            .unwrap_or(Bucket(&NOTHING))
     }
 
     /// The number among those of this place that `is_it`.
     #[inline]
     pub(super) fn find(&self, place: Place, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        for bucket in place.buckets {
-            for word in self.bucket(bucket) {
+        let mut find_in = |bucket: Bucket<'_>| {
+            bucket.places().iter().find_map(|word| {
                 let word = word.load(Ordering::Acquire);
                 let id = word & ((1 << TAG_SHIFT) - 1);
-                if word >> TAG_SHIFT == place.tag && id != 0 && is_it(id) {
-                    return Some(id);
-                }
-            }
-        }
-        None
+                (word >> TAG_SHIFT == place.tag && id != 0 && is_it(id)).then_some(id)
+            })
+        };
+        let first = self.bucket(place.buckets[0]);
+        find_in(first).or_else(|| find_in(self.second(first, place)?))
+    }
+
+    /// The second bucket, if the first one was evaded by anything.
+    #[inline]
+    fn second(&self, first: Bucket<'_>, place: Place) -> Option<Bucket<'_>> {
+        (first.evaded().load(Ordering::Acquire) != 0).then(|| self.bucket(place.buckets[1]))
     }
 
     /// The number with the place's tag, right or wrong, that is the `nth` among those; 0: there is none.
     #[inline]
     pub(super) fn candidate(&self, place: Place, nth: u32) -> u32 {
         let mut left = nth;
-        for bucket in place.buckets {
-            for word in self.bucket(bucket) {
+        let mut candidate_in = |bucket: Bucket<'_>| {
+            bucket.places().iter().find_map(|word| {
                 let word = word.load(Ordering::Relaxed);
-                if word >> TAG_SHIFT == place.tag && word != 0 {
-                    if left == 0 {
-                        return word & ((1 << TAG_SHIFT) - 1);
-                    }
-                    left -= 1;
-                }
-            }
-        }
-        0
+                let has_tag = word >> TAG_SHIFT == place.tag && word != 0;
+                let is_it = has_tag && left == 0;
+                left -= u32::from(has_tag && !is_it);
+                is_it.then_some(word & ((1 << TAG_SHIFT) - 1))
+            })
+        };
+        let first = self.bucket(place.buckets[0]);
+        let found = candidate_in(first).or_else(|| candidate_in(self.second(first, place)?));
+        found.unwrap_or_default()
     }
 
-    /// Brings the buckets of a place into the cache.
+    /// Brings the first bucket of a place into the cache.
     #[inline]
     pub(super) fn touch(&self, place: Place) -> u32 {
-        place.buckets.iter().fold(0, |sum, bucket| {
-            sum ^ self.bucket(*bucket).first().map_or(0, |word| word.load(Ordering::Relaxed))
-        })
+        self.bucket(place.buckets[0]).evaded().load(Ordering::Relaxed)
+    }
+
+    /// Brings the second bucket of a place into the cache, if it is needed. The first one is there.
+    #[inline]
+    pub(super) fn touch_second(&self, place: Place) -> u32 {
+        let second = self.second(self.bucket(place.buckets[0]), place);
+        second.map_or(0, |second| second.evaded().load(Ordering::Relaxed))
     }
 
     /// Puts a number in. The caller sees to it that its key is not there. `false`: both buckets are full.
     pub(super) fn insert(&self, place: Place, id: u32) -> bool {
-        let filled =
-            |bucket: u32| self.bucket(bucket).iter().filter(|word| word.load(Ordering::Relaxed) != 0).count();
-        let [a, b] = place.buckets;
-        let order = if filled(b) < filled(a) { [b, a] } else { [a, b] };
         let word = place.tag << TAG_SHIFT | id;
-        order.into_iter().any(|bucket| {
-            self.bucket(bucket).iter().any(|free| {
-                free.load(Ordering::Relaxed) == 0
-                    && free.compare_exchange(0, word, Ordering::Release, Ordering::Relaxed).is_ok()
-            })
-        })
+        let [a, b] = place.buckets.map(|bucket| self.bucket(bucket));
+        let taken = a.taken();
+        if taken >= CROWDED && b.taken() < taken {
+            // Counted first: who sees the number missing from its first bucket must see that it was evaded.
+            a.evaded().fetch_add(1, Ordering::Release);
+            if b.insert(word) {
+                return true;
+            }
+            a.evaded().fetch_sub(1, Ordering::Release);
+        }
+        a.insert(word)
     }
 
     /// Takes a number out.
     pub(super) fn remove(&self, place: Place, id: u32) {
         let word = place.tag << TAG_SHIFT | id;
-        for bucket in place.buckets {
-            for there in self.bucket(bucket) {
-                if there.load(Ordering::Relaxed) == word
-                    && there.compare_exchange(word, 0, Ordering::Release, Ordering::Relaxed).is_ok()
-                {
-                    return;
-                }
-            }
+        let first = self.bucket(place.buckets[0]);
+        if !first.remove(word) && self.second(first, place).is_some_and(|second| second.remove(word)) {
+            first.evaded().fetch_sub(1, Ordering::Release);
         }
+    }
+}
+
+/// An empty bucket, for numbers of buckets that there are none of.
+static NOTHING: [AtomicU32; WORDS] = [const { AtomicU32::new(0) }; WORDS];
+
+/// The words of a bucket.
+#[derive(Debug, Clone, Copy)]
+struct Bucket<'i>(&'i [AtomicU32; WORDS]);
+
+impl<'i> Bucket<'i> {
+    fn evaded(self) -> &'i AtomicU32 {
+        &self.0[0]
+    }
+
+    fn places(self) -> &'i [AtomicU32] {
+        &self.0[1..]
+    }
+
+    fn taken(self) -> usize {
+        self.places().iter().filter(|word| word.load(Ordering::Relaxed) != 0).count()
+    }
+
+    fn insert(self, word: u32) -> bool {
+        self.places().iter().any(|free| {
+            free.load(Ordering::Relaxed) == 0
+                && free.compare_exchange(0, word, Ordering::Release, Ordering::Relaxed).is_ok()
+        })
+    }
+
+    fn remove(self, word: u32) -> bool {
+        self.places().iter().any(|there| {
+            there.load(Ordering::Relaxed) == word
+                && there.compare_exchange(word, 0, Ordering::Release, Ordering::Relaxed).is_ok()
+        })
     }
 }
 
@@ -160,16 +216,15 @@ mod tests {
     #[test]
     fn buckets_begin_at_cache_lines() {
         let index = Index::new(1000);
-        assert_eq!(index.bucket(0).as_ptr() as usize % 64, 0);
-        assert_eq!(index.bucket(index.buckets - 1).len(), PLACES);
+        assert_eq!(index.bucket(0).0.as_ptr() as usize % 64, 0);
+        assert_ne!(index.bucket(index.buckets - 1).0.as_ptr(), NOTHING.as_ptr());
     }
 
     #[test]
     fn two_full_buckets_refuse() {
         let index = Index::new(1);
         let place = index.place(5);
-        let room = if place.buckets[0] == place.buckets[1] { PLACES } else { 2 * PLACES };
-        for id in 1..=room as u32 {
+        for id in 1..=2 * (WORDS - 1) as u32 {
             assert!(index.insert(place, id));
         }
         assert!(!index.insert(place, 100));

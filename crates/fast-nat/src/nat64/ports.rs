@@ -21,11 +21,16 @@ impl Resting {
     }
 }
 
-/// Ports by their place in the block. Empty until it is [made](Self::make).
+/// Ports that fit in the set itself.
+const SMALL: usize = 128;
+
+/// Ports by their place in the block. Empty until it is [made](Self::make). A cache line, but for what rests.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct PortSet {
-    /// One bit per port.
-    free: Box<[u64]>,
+    /// One bit per port: here if there are few, or else there.
+    few: [u64; SMALL / 64],
+    many: Box<[u64]>,
     /// Ports that rest, in the order in which they were freed: a ring with room for all.
     ring: Box<[Resting]>,
     /// The first of them, how many there are, and when the first one was freed.
@@ -40,8 +45,15 @@ pub(super) struct PortSet {
 impl PortSet {
     /// All free but the reserved ones.
     pub(super) fn make(&mut self, size: u16, reserved: impl Iterator<Item = u16>) {
+        let words = usize::from(size).div_ceil(64);
+        let is_small = usize::from(size) <= SMALL;
+        let mut few = [0; SMALL / 64];
+        if is_small {
+            few[..words].fill(u64::MAX);
+        }
         *self = Self {
-            free: vec![u64::MAX; usize::from(size).div_ceil(64)].into(),
+            few,
+            many: vec![u64::MAX; if is_small { 0 } else { words }].into(),
             ring: vec![Resting::default(); size.into()].into(),
             first: 0,
             resting: 0,
@@ -50,13 +62,21 @@ impl PortSet {
             next: [NONE; 2],
         };
         if !size.is_multiple_of(64)
-            && let Some(last) = self.free.last_mut()
+            && let Some(last) = self.free_mut().get_mut(words - 1)
         {
             *last = (1 << (size % 64)) - 1;
         }
         for port in reserved {
             self.take(port);
         }
+    }
+
+    fn free_words(&self) -> &[u64] {
+        if self.many.is_empty() { &self.few } else { &self.many }
+    }
+
+    fn free_mut(&mut self) -> &mut [u64] {
+        if self.many.is_empty() { &mut self.few } else { &mut self.many }
     }
 
     pub(super) fn is_made(&self) -> bool {
@@ -97,7 +117,7 @@ impl PortSet {
     }
 
     fn set_free(&mut self, port: u16) {
-        if let Some(word) = self.free.get_mut(usize::from(port) / 64) {
+        if let Some(word) = self.free_mut().get_mut(usize::from(port) / 64) {
             *word |= 1 << (port % 64);
             self.free_count += 1;
         }
@@ -105,7 +125,7 @@ impl PortSet {
 
     /// Takes this port, if it is free.
     pub(super) fn take(&mut self, port: u16) -> bool {
-        let Some(word) = self.free.get_mut(usize::from(port) / 64) else { return false };
+        let Some(word) = self.free_mut().get_mut(usize::from(port) / 64) else { return false };
         let bit = 1 << (port % 64);
         let is_free = *word & bit != 0;
         if is_free {
@@ -134,13 +154,14 @@ impl PortSet {
 
     /// The first free port among those of the mask from a random place on.
     fn pick(&self, mask: u64, random: u64) -> Option<u16> {
-        let words = self.free.len();
+        let free = self.free_words();
+        let words = free.len();
         let place = (u64::from(random as u32) * self.ring.len() as u64) >> 32;
         let (start, turn) = ((place / 64) as usize, place % 64);
         // The first word comes twice: its end first, its beginning last.
         for step in 0..=words {
             let at = if start + step < words { start + step } else { start + step - words };
-            let mut word = self.free.get(at)? & mask;
+            let mut word = free.get(at)? & mask;
             if step == 0 {
                 word &= u64::MAX << turn;
             }
@@ -152,14 +173,14 @@ impl PortSet {
     }
 
     fn is_free(&self, port: u16) -> bool {
-        self.free.get(usize::from(port) / 64).is_some_and(|word| word & (1 << (port % 64)) != 0)
+        self.free_words().get(usize::from(port) / 64).is_some_and(|word| word & (1 << (port % 64)) != 0)
     }
 
     /// The port of this parity that will most likely be taken next. Brings what that needs into the cache.
     pub(super) fn foresee(&self, parity: u16) -> Option<u16> {
         let next = self.next.get(usize::from(parity & 1)).copied()?;
         let first = self.ring.get(usize::from(self.first)).map_or(0, |first| first.port);
-        std::hint::black_box(self.free.first().map_or(0, |word| *word) ^ u64::from(first));
+        std::hint::black_box(self.free_words().first().map_or(0, |word| *word) ^ u64::from(first));
         (next != NONE).then_some(next)
     }
 
@@ -188,6 +209,11 @@ const EVEN: u64 = 0x5555_5555_5555_5555;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_set_is_a_cache_line() {
+        assert_eq!(size_of::<PortSet>(), 64);
+    }
 
     #[test]
     fn all_ports_are_given_once_and_again_after_their_rest_in_the_order_of_their_release() {

@@ -126,6 +126,9 @@ impl Nat64 {
         for begin in begins.iter() {
             sum ^= self.by_remote.touch(begin.by_remote) ^ self.host_index.touch(begin.host);
         }
+        for begin in begins.iter() {
+            sum ^= self.by_remote.touch_second(begin.by_remote) ^ self.host_index.touch_second(begin.host);
+        }
         for begin in begins.iter_mut() {
             begin.owner = self.host_index.candidate(begin.host, 0);
         }
@@ -161,6 +164,9 @@ impl Nat64 {
         }
         for begin in begins.iter().filter(|begin| begin.port.is_some()) {
             sum ^= self.by_address.touch(begin.by_address);
+        }
+        for begin in begins.iter().filter(|begin| begin.port.is_some()) {
+            sum ^= self.by_address.touch_second(begin.by_address);
         }
         black_box(sum);
     }
@@ -207,6 +213,10 @@ impl Nat64 {
             }
         }
         for end in ends.iter() {
+            sum ^= self.by_remote.touch_second(end.by_remote);
+            if end.is_last {
+                sum ^= self.by_host.touch_second(end.by_host) ^ self.by_address.touch_second(end.by_address);
+            }
             let subscriber =
                 self.hosts.get(end.owner).map_or(0, |host| host.subscriber.load(Ordering::Relaxed));
             sum ^= self.subscribers.get(subscriber).map_or(0, Subscriber::touch);
@@ -261,6 +271,9 @@ fn warm_entries(
     let mut sum = 0;
     for place in places {
         sum ^= index.touch(*place);
+    }
+    for place in places {
+        sum ^= index.touch_second(*place);
     }
     for (number, place) in numbers.iter_mut().zip(places) {
         *number = index.candidate(*place, 0);
