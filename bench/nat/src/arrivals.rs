@@ -91,9 +91,14 @@ pub(crate) struct Round {
 }
 
 impl Round {
-    /// Everything for one session.
+    /// What a new session costs: to begin, and to end.
     pub(crate) fn each(&self) -> Cost {
-        (self.begin + self.answer + self.close + self.end).each(self.sessions)
+        (self.begin + self.end).each(self.sessions)
+    }
+
+    /// The same with the other packets of its life.
+    pub(crate) fn whole_life(&self) -> Cost {
+        self.each() + (self.answer + self.close).each(self.sessions)
     }
 }
 

@@ -9,6 +9,7 @@ mod clock;
 mod held;
 mod leases;
 mod lookups;
+mod machine;
 mod parallel;
 mod report;
 mod router;
@@ -57,6 +58,7 @@ fn main() -> Result<ExitCode> {
             suite.run(part)?;
         }
     }
+    suite.machine()?;
     let report = suite.finish()?;
     if let Some(directory) = arguments.json.parent() {
         fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;

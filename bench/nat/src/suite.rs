@@ -15,6 +15,7 @@ use crate::clock::Cost;
 use crate::held::Held;
 use crate::leases::{Addresses, Blocks, OF_ORIGINAL, Original};
 use crate::lookups::{self, Figures, LOOKUPS};
+use crate::machine;
 use crate::parallel;
 use crate::report::{Limit, Report};
 use crate::router::Router;
@@ -90,6 +91,15 @@ impl Suite {
             Part::Leases => self.leases(),
             Part::Parallel => self.parallel(),
         }
+    }
+
+    /// What the times above depend on.
+    pub(crate) fn machine(&mut self) -> Result<()> {
+        let reads = machine::measure(self.rounds, &mut self.random)?;
+        self.report.section("This machine at the moment: a random read in 256 MiB");
+        self.report.row("one after the other", "ns", cpu(&reads.in_turn))?;
+        self.report.row("side by side", "ns", cpu(&reads.side_by_side))?;
+        Ok(())
     }
 
     /// All that is promised is judged; the report is complete.
@@ -181,19 +191,14 @@ impl Suite {
         let mut steady = Arrivals::new(router, Timestamp::from_millis(0), pace, self.random.fork())?;
         let rounds = (0..self.rounds).map(|_| steady.run(ROUND)).collect::<Result<Vec<_>>>()?;
         let report = &mut self.report;
-        report.section(format!(
-            "New sessions in a steady state, {timers}: {HOSTS} hosts, TCP and UDP, everything for them"
-        ));
-        let rate = report.row(
-            "of one core, by processor time",
-            "sessions per second",
-            rounds.iter().map(|round| 1e9 / round.each().cpu),
-        )?;
-        report.row(
-            "by wall time",
-            "sessions per second",
-            rounds.iter().map(|round| 1e9 / round.each().wall),
-        )?;
+        report.section(format!("New sessions in a steady state, {timers}: {HOSTS} hosts, TCP and UDP"));
+        let per_second =
+            |cost: fn(&arrivals::Round) -> f64| rounds.iter().map(move |round| 1e9 / cost(round));
+        let unit = "sessions per second";
+        let rate = report.row("begun and ended by one core", unit, per_second(|round| round.each().cpu))?;
+        report.row("by wall time", unit, per_second(|round| round.each().wall))?;
+        let life = per_second(|round| round.whole_life().cpu);
+        report.row("with answers and closing packets", unit, life)?;
         let parts: [(_, Share); 4] = [
             ("to begin, blocks included", |round| round.begin),
             ("to be answered", |round| round.answer),

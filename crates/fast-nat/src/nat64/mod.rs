@@ -19,8 +19,13 @@
 //! expiry goes in steps. No call touches more than 256 entries ([`Nat64::most_touched`]).
 //!
 //! # Memory
-//! 64 bytes a session, 64 a binding, 6 per index and entry, 6 per port of a block that is in use, and about 250 a block and 200
-//! a host.
+//! 64 bytes a session, 64 a binding, 6 per index and entry, 256 a block and 6 per port and protocol of it that is in use, about
+//! 200 a host, and 4 MB for the timers' rings.
+//!
+//! # Waiting for memory
+//! With millions of sessions nearly all that a packet costs is waiting for memory. Entries are cache lines, an index is asked for
+//! one line in most cases, and whoever has many packets at a time says so ([`Nat64::warm_outbound`],
+//! [`Nat64::warm_inbound`]): their waiting happens side by side then. [`Nat64::expire`] does the same for what it ends.
 
 mod blocks;
 mod config;
