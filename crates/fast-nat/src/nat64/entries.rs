@@ -132,6 +132,15 @@ impl Standing {
 }
 
 impl Session {
+    /// Begins counting, with this.
+    pub(super) fn count_anew(&self, side: Side, packets: u64, bytes: u64) {
+        for (index, (of_packets, of_bytes)) in self.packets.iter().zip(&self.bytes).enumerate() {
+            let counts = index == side.index();
+            of_packets.store(if counts { packets } else { 0 }, Ordering::Relaxed);
+            of_bytes.store(if counts { bytes } else { 0 }, Ordering::Relaxed);
+        }
+    }
+
     /// Brings it into the cache.
     #[inline]
     pub(super) fn touch(&self) -> u32 {

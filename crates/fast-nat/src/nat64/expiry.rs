@@ -3,13 +3,14 @@
 use std::sync::atomic::Ordering;
 
 use super::held::Held;
+use super::warm::{ENDS, End};
 use super::wheel::Next;
 use super::{
     Binding, Event, Nat64, Output, Protocol, SHARDS, SessionRef, SessionState, Timestamp, entries, tick,
 };
 
 /// Sessions that one call visits at most: each touches up to seven entries.
-const STEP: usize = 32;
+const STEP: usize = ENDS;
 
 /// Empty slots of a shard's wheel that one call passes over at most.
 const EMPTY_SLOTS: u32 = 1024;
@@ -31,7 +32,7 @@ impl Nat64 {
             }
         }
         let first = self.expiry_at.load(Ordering::Relaxed);
-        self.warm_due(first, tick, left);
+        let ends = self.warm_due(first, tick, left);
         for step in 0..SHARDS as u32 {
             let number = first.wrapping_add(step) % SHARDS as u32;
             let Some(cell) = self.shards.get(number as usize) else { continue };
@@ -39,7 +40,7 @@ impl Nat64 {
                 continue;
             }
             let Some(mut held) = self.hold(number) else { continue };
-            let done = held.sweep(tick, &mut left);
+            let done = held.sweep(tick, &ends, &mut left);
             drop(held);
             if !done {
                 self.expiry_at.store(number, Ordering::Relaxed);
@@ -52,7 +53,7 @@ impl Nat64 {
 
     /// Brings into the cache what ending the next sessions will need: first the sessions, then what is found by them. Nothing
     /// is changed, and what is read without a lock need not be true: it says only where to look.
-    fn warm_due(&self, first: u32, tick: u32, most: usize) {
+    fn warm_due(&self, first: u32, tick: u32, most: usize) -> [End; ENDS] {
         let mut due = [0; STEP];
         let mut count = 0;
         let mut shards = (0..SHARDS as u32).map(|step| first.wrapping_add(step) % SHARDS as u32);
@@ -82,7 +83,7 @@ impl Nat64 {
                 }
             }
         }
-        self.warm_ends(&due[..count]);
+        self.warm_ends(&due[..count])
     }
 
     /// The first session that is looked at in a shard in this tick; 0: none.
@@ -110,7 +111,7 @@ impl Nat64 {
 
 impl Held<'_> {
     /// Visits what may be over, as long as `left` allows. `true`: nothing is left for this tick.
-    fn sweep(&mut self, tick: u32, left: &mut usize) -> bool {
+    fn sweep(&mut self, tick: u32, ends: &[End], left: &mut usize) -> bool {
         let nat = self.nat;
         loop {
             if *left == 0 {
@@ -121,13 +122,13 @@ impl Held<'_> {
                 Next::Pause => return false,
                 Next::Visit(id) => {
                     *left -= 1;
-                    self.visit(id, tick);
+                    self.visit(id, ends, tick);
                 }
             }
         }
     }
 
-    fn visit(&mut self, id: u32, tick: u32) {
+    fn visit(&mut self, id: u32, ends: &[End], tick: u32) {
         self.touch(1);
         let nat = self.nat;
         let Some(session) = nat.sessions.get(id) else { return };
@@ -154,6 +155,7 @@ impl Held<'_> {
             nat.event(id, Event::Changed);
             return;
         }
-        self.end_session(id, tick);
+        let end = ends.iter().find(|end| end.session == id);
+        self.end_session_at(id, end, tick);
     }
 }

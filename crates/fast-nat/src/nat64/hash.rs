@@ -8,16 +8,34 @@ use super::Protocol;
 
 /// A secret, and what it makes of keys.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Hasher(SipHasher13);
+pub(crate) struct Hasher {
+    sip: SipHasher13,
+    /// Odd numbers, for what only spreads work.
+    odd: [u64; 2],
+}
 
 impl Hasher {
     pub(crate) fn random() -> Self {
-        Self(SipHasher13::new_with_key(&crate::random_key()))
+        Self::new(SipHasher13::new_with_key(&crate::random_key()))
     }
 
     /// Always the same one for a seed.
     pub(crate) fn seeded(seed: u64) -> Self {
-        Self(SipHasher13::new_with_keys(seed, !seed))
+        Self::new(SipHasher13::new_with_keys(seed, !seed))
+    }
+
+    fn new(sip: SipHasher13) -> Self {
+        Self { sip, odd: [b"upper", b"lower"].map(|half| sip.hash(half) | 1) }
+    }
+
+    /// One of 256 shards, for what lies under a prefix. Multiplication by secret numbers and no more: the worst that a stranger
+    /// could gain is that others wait for a lock.
+    #[inline]
+    pub(super) fn shard(&self, prefix: u128) -> u8 {
+        let [upper, lower] = self.odd;
+        let sum =
+            ((prefix >> 64) as u64).wrapping_mul(upper).wrapping_add((prefix as u64).wrapping_mul(lower));
+        (sum >> 56) as u8
     }
 
     /// A binding's, by its IPv6 side.
@@ -26,7 +44,7 @@ impl Hasher {
         let mut bytes = [0; 20];
         bytes[..16].copy_from_slice(&host.octets());
         bytes[16..].copy_from_slice(&key.to_ne_bytes());
-        self.0.hash(&bytes)
+        self.sip.hash(&bytes)
     }
 
     /// A binding's, by its IPv4 side.
@@ -35,7 +53,7 @@ impl Hasher {
         let mut bytes = [protocol as u8; 7];
         bytes[..4].copy_from_slice(&address.octets());
         bytes[4..6].copy_from_slice(&port.to_ne_bytes());
-        self.0.hash(&bytes)
+        self.sip.hash(&bytes)
     }
 
     /// A session's: the IPv6 side of its binding, and its remote.
@@ -45,7 +63,7 @@ impl Hasher {
         bytes[..16].copy_from_slice(&host.octets());
         bytes[16..20].copy_from_slice(&key.to_ne_bytes());
         bytes[20..].copy_from_slice(&remote.to_ne_bytes());
-        self.0.hash(&bytes)
+        self.sip.hash(&bytes)
     }
 
     /// An address's that a binding lets in.
@@ -54,13 +72,13 @@ impl Hasher {
         let mut bytes = [0; 8];
         bytes[..4].copy_from_slice(&binding.to_ne_bytes());
         bytes[4..].copy_from_slice(&address.octets());
-        self.0.hash(&bytes)
+        self.sip.hash(&bytes)
     }
 
     /// A host's or a subscriber's, by its prefix.
     #[inline]
     pub(super) fn prefix(&self, bits: u128) -> u64 {
-        self.0.hash(&bits.to_ne_bytes())
+        self.sip.hash(&bits.to_ne_bytes())
     }
 
     /// The next of a row of numbers that nobody can foresee.
@@ -68,7 +86,7 @@ impl Hasher {
     pub(crate) fn random_number(&self, place: u64) -> u64 {
         let mut bytes = [0xff; 13];
         bytes[..8].copy_from_slice(&place.to_ne_bytes());
-        self.0.hash(&bytes)
+        self.sip.hash(&bytes)
     }
 }
 

@@ -11,6 +11,7 @@ use super::look_up::Found;
 use super::ports::PortSet;
 use super::slab::Entry;
 use super::tcp::{self, Side};
+use super::warm::End;
 use super::wheel::Wheel;
 use super::{
     AtomicU32, Binding, Event, Index, Ipv4Addr, Ipv6Addr, Nat64, Passing, PortClass, Protocol, Refused,
@@ -65,6 +66,13 @@ pub(super) struct Port {
     pub(super) wants_block: Option<PortClass>,
 }
 
+/// Adds to what only the holder of the shard's lock changes; says what that is then.
+fn add(count: &AtomicU32, more: i32) -> u32 {
+    let sum = count.load(Ordering::Relaxed).wrapping_add_signed(more);
+    count.store(sum, Ordering::Relaxed);
+    sum
+}
+
 /// A locked shard of an engine.
 pub(super) struct Held<'n> {
     pub(super) nat: &'n Nat64,
@@ -81,7 +89,7 @@ impl Drop for Held<'_> {
 
 impl Nat64 {
     pub(super) fn shard_of(&self, subscriber: u128) -> u32 {
-        (self.hasher.prefix(subscriber) >> 48) as u32 % SHARDS as u32
+        u32::from(self.hasher.shard(subscriber)) % SHARDS as u32
     }
 
     pub(super) fn hold(&self, number: u32) -> Option<Held<'_>> {
@@ -115,6 +123,12 @@ impl Held<'_> {
         self.nat.hasher.random_number(self.shard.number << 48 | self.shard.randoms)
     }
 
+    fn count_session(&self, protocol: Protocol, more: i32) {
+        if let Some(cell) = self.nat.shards.get(self.number as usize) {
+            add(&cell.sessions[protocol as usize], more);
+        }
+    }
+
     // --- sessions
 
     /// A packet of a session that is there.
@@ -140,7 +154,7 @@ impl Held<'_> {
                     && self.permit(session.binding.load(Ordering::Relaxed), session.remote_address()) =>
             {
                 standing = standing.with_taken_part();
-                binding.taken_part.fetch_add(1, Ordering::Relaxed);
+                add(&binding.taken_part, 1);
             }
             Side::V6 => {}
             Side::V4 => standing = standing.with_answered(),
@@ -190,7 +204,8 @@ impl Held<'_> {
         session.last_seen.load(Ordering::Relaxed).saturating_add(timer).saturating_add(1)
     }
 
-    /// A new session of a binding. All checks have been made but for the room in the table.
+    /// A new session of a binding, which its subscriber has been charged for. All checks have been made but for the room in the
+    /// table.
     pub(super) fn begin_session(
         &mut self,
         binding_id: u32,
@@ -222,11 +237,8 @@ impl Held<'_> {
         session.binding.store(binding_id, Ordering::Relaxed);
         session.remote.store(remote_bits, Ordering::Relaxed);
         session.last_seen.store(tick, Ordering::Relaxed);
-        for count in session.packets.iter().chain(&session.bytes) {
-            count.store(0, Ordering::Relaxed);
-        }
         session.set_standing(standing);
-        session.count(side, packet.segments.into(), packet.bytes.into());
+        session.count_anew(side, packet.segments.into(), packet.bytes.into());
         let deadline = self.deadline(session, bound.protocol(), standing);
         let version = turn(&session.version);
         let place = nat.place_by_remote(bound, remote_bits);
@@ -239,16 +251,15 @@ impl Held<'_> {
             return Err(Refused::TableFull);
         }
         self.shard.wheel.put(&nat.sessions, id, deadline);
-        binding.sessions.fetch_add(1, Ordering::Relaxed);
+        add(&binding.sessions, 1);
         if side == Side::V6 {
-            binding.taken_part.fetch_add(1, Ordering::Relaxed);
+            add(&binding.taken_part, 1);
         }
         if binding.hint.load(Ordering::Relaxed) == 0 {
             binding.hint_remote.store(remote_bits, Ordering::Relaxed);
             binding.hint.store(id, Ordering::Release);
         }
-        nat.by_protocol[bound.protocol() as usize].fetch_add(1, Ordering::Relaxed);
-        self.with_subscriber_of(bound.owner, |subscriber| subscriber.opened[side.index()] += 1);
+        self.count_session(bound.protocol(), 1);
         nat.event(id, Event::Started);
         if state == SessionState::Established {
             nat.event(id, Event::Established);
@@ -258,6 +269,11 @@ impl Held<'_> {
 
     /// Ends a session, which is in no timer's slot any more, and its binding with it if it was the last one.
     pub(super) fn end_session(&mut self, id: u32, tick: u32) {
+        self.end_session_at(id, None, tick);
+    }
+
+    /// The same, where its places are known.
+    pub(super) fn end_session_at(&mut self, id: u32, end: Option<&End>, tick: u32) {
         self.touch(3);
         let nat = self.nat;
         let Some(session) = nat.sessions.get(id) else { return };
@@ -266,21 +282,25 @@ impl Held<'_> {
         let Some(binding) = nat.bindings.get(binding_id) else { return };
         let Some(bound) = binding.read() else { return };
         nat.event(id, Event::Ended);
-        nat.by_remote.remove(nat.place_by_remote(&bound, remote), id);
+        let end = end.filter(|end| end.is_of(binding_id, &bound, remote));
+        let place = end.map_or_else(|| nat.place_by_remote(&bound, remote), |end| end.by_remote);
+        nat.by_remote.remove(place, id);
         if binding.hint.load(Ordering::Relaxed) == id {
             binding.hint.store(0, Ordering::Relaxed);
         }
+        let standing = session.standing();
         turn(&session.version);
-        nat.by_protocol[bound.protocol() as usize].fetch_sub(1, Ordering::Relaxed);
-        if session.standing().taken_part() {
+        self.count_session(bound.protocol(), -1);
+        if standing.taken_part() {
             self.withdraw(binding_id, endpoint_parts(remote).0);
-            binding.taken_part.fetch_sub(1, Ordering::Relaxed);
+            add(&binding.taken_part, -1);
         }
         nat.sessions.give_back(id);
-        let opened_by = session.standing().opened_by();
-        self.with_subscriber_of(bound.owner, |subscriber| subscriber.opened[opened_by.index()] -= 1);
-        if binding.sessions.fetch_sub(1, Ordering::Relaxed) == 1 && !bound.is_static() {
-            self.end_binding(binding_id, &bound, tick);
+        let side = standing.opened_by().index();
+        self.with_subscriber_of(bound.owner, |subscriber| subscriber.opened[side] -= 1);
+        if add(&binding.sessions, -1) == 0 && !bound.is_static() {
+            let places = end.filter(|end| end.is_last).map(|end| (end.by_host, end.by_address));
+            self.end_binding_at(binding_id, &bound, places, tick);
         }
     }
 
@@ -342,17 +362,20 @@ impl Held<'_> {
 
     // --- bindings
 
-    /// A new binding of this port, without a session.
-    pub(super) fn begin_binding(&mut self, bound: &Bound, block: u32) -> Result<u32, Refused> {
+    /// A new binding of this port, without a session. Its host has counted it.
+    pub(super) fn begin_binding(
+        &mut self,
+        bound: &Bound,
+        inside: index::Place,
+        block: u32,
+    ) -> Result<u32, Refused> {
         self.touch(2);
         let nat = self.nat;
         let id = nat.bindings.take().ok_or(Refused::TableFull)?;
         self.touch(Slab::<Binding>::made_with(id));
         let Some(binding) = nat.bindings.get(id) else { return Err(Refused::TableFull) };
         binding.begin(bound, block);
-        let (address, port) = bound.endpoint();
-        let outside = nat.by_address.place(nat.hasher.address_port(address, port, bound.protocol()));
-        let inside = nat.by_host.place(nat.hasher.host_port(bound.host, bound.key));
+        let outside = nat.place_of_outside(bound);
         let placed = nat.by_address.insert(outside, id);
         if !placed || !nat.by_host.insert(inside, id) {
             if placed {
@@ -362,25 +385,40 @@ impl Held<'_> {
             nat.bindings.give_back(id);
             return Err(Refused::TableFull);
         }
-        self.with_host(bound.owner, |host| host.bindings += 1);
         Ok(id)
     }
 
     /// Ends a binding without a session. Its port rests.
     pub(super) fn end_binding(&mut self, id: u32, bound: &Bound, tick: u32) {
+        self.end_binding_at(id, bound, None, tick);
+    }
+
+    /// The same, where its places by host and by address are known.
+    fn end_binding_at(
+        &mut self,
+        id: u32,
+        bound: &Bound,
+        places: Option<(index::Place, index::Place)>,
+        tick: u32,
+    ) {
         self.touch(3);
         let nat = self.nat;
         let Some(binding) = nat.bindings.get(id) else { return };
-        let (address, port) = bound.endpoint();
-        nat.by_host.remove(nat.by_host.place(nat.hasher.host_port(bound.host, bound.key)), id);
-        let outside = nat.by_address.place(nat.hasher.address_port(address, port, bound.protocol()));
+        let port = bound.endpoint().1;
+        let (inside, outside) = places.unwrap_or_else(|| nat.places_of(bound));
+        nat.by_host.remove(inside, id);
         nat.by_address.remove(outside, id);
         turn(&binding.version);
         let block = binding.block.load(Ordering::Relaxed);
         nat.bindings.give_back(id);
         self.release_port(block, port, bound.protocol(), tick);
-        self.with_host(bound.owner, |host| host.bindings -= 1);
-        self.forget_host(bound.owner);
+        let is_left = self.with_host(bound.owner, |host| {
+            host.bindings -= 1;
+            host.bindings > 0 || host.blocks > 0
+        });
+        if is_left == Some(false) {
+            self.forget_host(bound.owner);
+        }
     }
 
     // --- ports
@@ -407,13 +445,16 @@ impl Held<'_> {
         data.used[protocol as usize] -= 1;
         let (class, is_idle) = (data.class(), data.is_idle());
         drop(data);
-        self.with_host(owner, |host| host.free[class as usize][protocol as usize] += 1);
+        self.with_host(owner, |host| {
+            host.free[class as usize][protocol as usize] += 1;
+            host.bindings -= 1;
+        });
         if is_idle {
             self.begin_idle(port.block, tick);
         }
     }
 
-    /// Takes a free port of the host: `wanted` if that is free, else one of the class, and of the parity if there is one.
+    /// Takes a free port of the host for a binding more: `wanted` if that is free, else one of the class, and of the parity if there is one.
     pub(super) fn take_port(
         &mut self,
         owner: u32,
@@ -428,7 +469,8 @@ impl Held<'_> {
         let kind = protocol as usize;
         let (rest, most_resting) = (nat.timers.rest[kind], nat.config.max_resting_ports);
         let wanted = wanted.map(endpoint_parts);
-        let (mut best, mut before, mut may_promote) = (None, 0, PROMOTED);
+        let (mut best, mut found) = (None, None);
+        let (mut before, mut may_promote) = (0, PROMOTED);
         let mut at = host.first_block.load(Ordering::Relaxed);
         for _ in 0..MOST_BLOCKS {
             let Some(block) = nat.blocks.get(at) else { break };
@@ -436,7 +478,7 @@ impl Held<'_> {
             let mut this = block.data.lock();
             let (first_port, size, next) = (this.first_port, this.size, this.next);
             if this.class() == class {
-                let address = Ipv4Addr::from_bits(this.address);
+                let own = this.address;
                 let ports = this.ports_of(protocol);
                 let promoted = ports.promote(tick, rest, (may_promote, most_resting));
                 may_promote -= promoted;
@@ -444,7 +486,7 @@ impl Held<'_> {
                 data.free[class as usize][kind] += u32::from(promoted);
                 let here = wanted.and_then(|(wanted, port)| {
                     let place = port.checked_sub(first_port).filter(|place| *place < size)?;
-                    (wanted == address && ports.take(place)).then_some(place)
+                    (wanted.to_bits() == own && ports.take(place)).then_some(place)
                 });
                 let parity = (parity ^ first_port) & 1;
                 let taken = here.or_else(|| {
@@ -452,28 +494,30 @@ impl Held<'_> {
                     (wanted.is_none()).then(|| ports.take_any(Some(parity), random)).flatten()
                 });
                 if let Some(place) = taken {
-                    best = Some((at, before, place, address));
+                    best = Some((at, before));
+                    found = Some((this, place));
                     break;
                 }
                 if best.is_none() && ports.free() > 0 {
-                    best = Some((at, before, NOT_TAKEN, address));
+                    best = Some((at, before));
                 }
             }
             (before, at) = (at, next);
         }
-        let (id, before, place, address) = best?;
-        let block = nat.blocks.get(id)?;
-        let mut this = block.data.lock();
-        let place = if place == NOT_TAKEN {
+        let (id, before) = best?;
+        let (mut this, place) = if let Some(found) = found {
+            found
+        } else {
             if wanted.is_some() {
                 // The wanted one is not to be had.
-                drop((this, data));
+                drop(data);
                 return self.take_port(owner, (protocol, class, parity), None, tick);
             }
-            this.ports_of(protocol).take_any(None, random)?
-        } else {
-            place
+            let mut this = nat.blocks.get(id)?.data.lock();
+            let place = this.ports_of(protocol).take_any(None, random)?;
+            (this, place)
         };
+        let address = Ipv4Addr::from_bits(this.address);
         let was_idle = this.is_idle();
         this.used[kind] += 1;
         let number = this.first_port + place;
@@ -486,6 +530,7 @@ impl Held<'_> {
         }
         let quarter = u32::from(this.size) / 4;
         drop(this);
+        data.bindings += 1;
         let free = &mut data.free[class as usize][kind];
         *free -= 1;
         let is_low = *free < quarter && class == PortClass::High && !data.asked[kind];
@@ -634,25 +679,29 @@ impl Held<'_> {
         if is_full { Err(Refused::SessionQuota) } else { Ok(()) }
     }
 
-    /// Takes a token of a subscriber's rate of new sessions that this side opens (RFC 6888 REQ-5).
-    pub(super) fn take_token(&self, subscriber: u32, side: Side, tick: u32) -> Result<(), Refused> {
+    /// Counts a session that this side opens, and takes a token of the rate that it may do so at (RFC 6888 REQ-5).
+    pub(super) fn charge(&self, subscriber: u32, side: Side, tick: u32) -> Result<(), Refused> {
         let quota = &self.nat.config.quota;
         let rate = u64::from(quota.new_sessions_per_second);
-        if rate == 0 {
-            return Ok(());
-        }
         let full = quota.burst * 10;
-        let taken = self.with_subscriber(subscriber, |data| {
-            // A tick is a tenth of a second, and a token is counted in tenths.
-            let bucket = &mut data.buckets[side.index()];
-            let gained = u64::from(tick.saturating_sub(bucket.filled)) * rate;
-            bucket.tokens = (u64::from(bucket.tokens) + gained).min(full.into()) as u32;
-            bucket.filled = bucket.filled.max(tick);
-            let rest = bucket.tokens.checked_sub(10);
-            bucket.tokens = rest.unwrap_or(bucket.tokens);
-            rest.is_some()
+        let charged = self.with_subscriber(subscriber, |data| {
+            if rate > 0 {
+                // A tick is a tenth of a second, and a token is counted in tenths.
+                let bucket = &mut data.buckets[side.index()];
+                let gained = u64::from(tick.saturating_sub(bucket.filled)) * rate;
+                bucket.tokens = (u64::from(bucket.tokens) + gained).min(full.into()) as u32;
+                bucket.filled = bucket.filled.max(tick);
+                bucket.tokens = bucket.tokens.checked_sub(10)?;
+            }
+            data.opened[side.index()] += 1;
+            Some(())
         });
-        if taken.unwrap_or_default() { Ok(()) } else { Err(Refused::RateQuota) }
+        charged.flatten().ok_or(Refused::RateQuota)
+    }
+
+    /// The session has not come about. Its token is spent.
+    pub(super) fn refund(&self, subscriber: u32, side: Side) {
+        self.with_subscriber(subscriber, |data| data.opened[side.index()] -= 1);
     }
 
     // --- blocks without a binding
@@ -691,9 +740,6 @@ impl Held<'_> {
         }
     }
 }
-
-/// No port was taken of a block that has some.
-const NOT_TAKEN: u16 = u16::MAX;
 
 impl BlockData {
     fn ports_of(&mut self, protocol: Protocol) -> &mut PortSet {

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::entries::endpoint;
+use super::index::Place;
 use super::look_up::reached;
 use super::outbound::goes_on;
 use super::tcp::{self, Side};
@@ -18,7 +19,8 @@ impl Nat64 {
     #[inline]
     pub fn inbound(&self, flow: &Inbound, packet: &Passing<'_>, now: Timestamp) -> Result<Reached, Refused> {
         let tick = tick(now);
-        if let Some((id, bound)) = self.binding_by_address(flow)
+        let place = self.place_by_address(flow);
+        if let Some((id, bound)) = self.binding_by_address_at(place, flow)
             && let Some(found) = self.session_of(id, &bound, endpoint(flow.remote, flow.remote_port))
             && found.standing.answered()
             && let Some(refresh) = goes_on(found.standing, flow.protocol, packet.signal)
@@ -31,14 +33,20 @@ impl Nat64 {
             session.count(Side::V4, packet.segments.into(), packet.bytes.into());
             return Ok(reached(&bound, Some(found.reference()), false));
         }
-        self.inbound_locked(flow, packet, tick)
+        self.inbound_locked(flow, place, packet, tick)
     }
 
     #[cold]
-    fn inbound_locked(&self, flow: &Inbound, packet: &Passing<'_>, tick: u32) -> Result<Reached, Refused> {
+    fn inbound_locked(
+        &self,
+        flow: &Inbound,
+        place: Place,
+        packet: &Passing<'_>,
+        tick: u32,
+    ) -> Result<Reached, Refused> {
         let opens = flow.protocol != Protocol::Tcp || packet.signal == Signal::Syn;
         for _ in 0..ATTEMPTS {
-            let Some((id, bound)) = self.binding_by_address(flow) else { break };
+            let Some((id, bound)) = self.binding_by_address_at(place, flow) else { break };
             // The host knows its shard, but is somewhere else in memory.
             let shard = self.shard_of(self.subscriber_prefix(bound.host));
             let Some(mut held) = self.hold(shard) else { break };
@@ -67,7 +75,7 @@ impl Nat64 {
             let subscriber = held.subscriber_of(bound.owner);
             held.check_sessions(subscriber, Side::V4)?;
             self.check_room(Side::V4)?;
-            held.take_token(subscriber, Side::V4, tick)?;
+            held.charge(subscriber, Side::V4, tick)?;
             let state = if flow.protocol == Protocol::Tcp {
                 // An earlier one of its SYNs may wait: it has been let in now, and nothing is to be sent about it (RFC 5382
                 // REQ-4).
@@ -77,7 +85,8 @@ impl Nat64 {
                 SessionState::OneWay
             };
             let remote = (flow.remote, flow.remote_port);
-            let session = held.begin_session(id, &bound, remote, state, (Side::V4, packet, tick))?;
+            let session = held.begin_session(id, &bound, remote, state, (Side::V4, packet, tick));
+            let session = session.inspect_err(|_| held.refund(subscriber, Side::V4))?;
             return Ok(reached(&bound, Some(session), true));
         }
         let otherwise = if opens { Refused::NoBinding } else { Refused::NoSession };

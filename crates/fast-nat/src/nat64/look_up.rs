@@ -32,6 +32,20 @@ impl Nat64 {
         self.by_address.place(self.hasher.address_port(flow.address, flow.port, flow.protocol))
     }
 
+    /// The place of a binding in the index by address.
+    #[inline]
+    pub(super) fn place_of_outside(&self, bound: &Bound) -> Place {
+        let (address, port) = bound.endpoint();
+        self.by_address.place(self.hasher.address_port(address, port, bound.protocol()))
+    }
+
+    /// The places of a binding in the indexes by host and by address.
+    #[inline]
+    pub(super) fn places_of(&self, bound: &Bound) -> (Place, Place) {
+        (self.by_host.place(self.hasher.host_port(bound.host, bound.key)), self.place_of_outside(bound))
+    }
+
+    /// The place of a session of a binding.
     #[inline]
     pub(super) fn place_by_remote(&self, bound: &Bound, remote: u64) -> Place {
         self.by_remote.place(self.hasher.session(bound.host, bound.key, remote))
@@ -40,9 +54,15 @@ impl Nat64 {
     /// The binding of a host's port.
     #[inline]
     pub(super) fn binding_by_host(&self, flow: &Outbound) -> Option<(u32, Bound)> {
+        self.binding_by_host_at(self.place_by_host(flow), flow)
+    }
+
+    /// The same, by its place.
+    #[inline]
+    pub(super) fn binding_by_host_at(&self, place: Place, flow: &Outbound) -> Option<(u32, Bound)> {
         let key = binding_key(flow.prefix, flow.protocol, flow.port);
         let mut found = None;
-        let id = self.by_host.find(self.place_by_host(flow), |id| {
+        let id = self.by_host.find(place, |id| {
             found = self.bindings.get(id).and_then(Binding::read);
             found.is_some_and(|bound| bound.key == key && bound.host == flow.host)
         })?;
@@ -52,9 +72,15 @@ impl Nat64 {
     /// The binding of an address and port.
     #[inline]
     pub(super) fn binding_by_address(&self, flow: &Inbound) -> Option<(u32, Bound)> {
+        self.binding_by_address_at(self.place_by_address(flow), flow)
+    }
+
+    /// The same, by its place.
+    #[inline]
+    pub(super) fn binding_by_address_at(&self, place: Place, flow: &Inbound) -> Option<(u32, Bound)> {
         let wanted = (flow.address, flow.port);
         let mut found = None;
-        let id = self.by_address.find(self.place_by_address(flow), |id| {
+        let id = self.by_address.find(place, |id| {
             found = self.bindings.get(id).and_then(Binding::read);
             found.is_some_and(|bound| bound.endpoint() == wanted && bound.protocol() == flow.protocol)
         })?;

@@ -95,7 +95,6 @@ pub struct Nat64 {
     outputs_lost: AtomicU64,
     events: Option<ArrayQueue<Event>>,
     events_lost: AtomicU64,
-    by_protocol: [AtomicU32; 3],
     contended: AtomicU64,
     most_touched: AtomicU64,
     /// The shard that expiry looks at next.
@@ -109,6 +108,8 @@ pub struct Nat64 {
 struct ShardCell {
     /// The tick as of which expiry has nothing more to do here.
     swept: AtomicU32,
+    /// Sessions by protocol: changed under the lock.
+    sessions: [AtomicU32; 3],
     shard: Mutex<Shard>,
 }
 
@@ -123,7 +124,11 @@ impl Nat64 {
     /// An empty engine. The indexes take their memory at once (22 bytes per entry in all), the rest comes as it is needed.
     pub fn new(config: NatConfig) -> Result<Self, InvalidConfig> {
         config.check()?;
-        let shard = |number| ShardCell { swept: AtomicU32::new(0), shard: Mutex::new(Shard::new(number)) };
+        let shard = |number| ShardCell {
+            swept: AtomicU32::new(0),
+            sessions: [const { AtomicU32::new(0) }; 3],
+            shard: Mutex::new(Shard::new(number)),
+        };
         let permits = (config.filtering == Filtering::AddressDependent)
             .then(|| (Slab::new(config.max_sessions), Index::new(config.max_sessions)));
         Ok(Self {
@@ -146,7 +151,6 @@ impl Nat64 {
             outputs_lost: AtomicU64::new(0),
             events: (config.events > 0).then(|| ArrayQueue::new(config.events)),
             events_lost: AtomicU64::new(0),
-            by_protocol: std::array::from_fn(|_| AtomicU32::new(0)),
             contended: AtomicU64::new(0),
             most_touched: AtomicU64::new(0),
             expiry_at: AtomicU32::new(0),
@@ -188,7 +192,9 @@ impl Nat64 {
     /// How much is in the tables.
     pub fn usage(&self) -> NatUsage {
         NatUsage {
-            sessions: std::array::from_fn(|n| self.by_protocol[n].load(Ordering::Relaxed)),
+            sessions: std::array::from_fn(|n| {
+                self.shards.iter().map(|cell| cell.sessions[n].load(Ordering::Relaxed)).sum()
+            }),
             bindings: self.bindings.live(),
             hosts: self.hosts.live(),
             subscribers: self.subscribers.live(),

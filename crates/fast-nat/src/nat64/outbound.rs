@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::entries::{Bound, Standing, binding_key, endpoint};
 use super::held::Held;
+use super::index::Place;
 use super::look_up::mapped;
 use super::tcp::{self, Side};
 use super::{
@@ -16,7 +17,8 @@ impl Nat64 {
     #[inline]
     pub fn outbound(&self, flow: &Outbound, packet: &Passing<'_>, now: Timestamp) -> Result<Mapped, Refused> {
         let tick = tick(now);
-        if let Some((id, bound)) = self.binding_by_host(flow)
+        let place = self.place_by_host(flow);
+        if let Some((id, bound)) = self.binding_by_host_at(place, flow)
             && let Some(found) = self.session_of(id, &bound, endpoint(flow.remote, flow.remote_port))
             && found.standing.taken_part()
             && let Some(refresh) = goes_on(found.standing, flow.protocol, packet.signal)
@@ -28,16 +30,22 @@ impl Nat64 {
             session.count(Side::V6, packet.segments.into(), packet.bytes.into());
             return Ok(mapped(&bound, Some(found.reference()), false));
         }
-        self.outbound_locked(flow, packet, tick)
+        self.outbound_locked(flow, place, packet, tick)
     }
 
     /// The same where something begins or changes.
     #[cold]
-    fn outbound_locked(&self, flow: &Outbound, packet: &Passing<'_>, tick: u32) -> Result<Mapped, Refused> {
+    fn outbound_locked(
+        &self,
+        flow: &Outbound,
+        place: Place,
+        packet: &Passing<'_>,
+        tick: u32,
+    ) -> Result<Mapped, Refused> {
         let prefix = self.subscriber_prefix(flow.host);
         let mut held = self.hold(self.shard_of(prefix)).ok_or(Refused::TableFull)?;
         let opens = flow.protocol != Protocol::Tcp || packet.signal == Signal::Syn;
-        if let Some((id, bound)) = self.binding_by_host(flow) {
+        if let Some((id, bound)) = self.binding_by_host_at(place, flow) {
             if let Some(found) = self.session_of(id, &bound, endpoint(flow.remote, flow.remote_port)) {
                 held.advance(&found, &bound, Side::V6, packet, tick);
                 return Ok(mapped(&bound, Some(found.reference()), false));
@@ -48,8 +56,9 @@ impl Nat64 {
             let subscriber = held.subscriber_of(bound.owner);
             held.check_sessions(subscriber, Side::V6)?;
             self.check_room(Side::V6)?;
-            held.take_token(subscriber, Side::V6, tick)?;
-            return held.open(id, &bound, flow, packet, tick);
+            held.charge(subscriber, Side::V6, tick)?;
+            let opened = held.open(id, &bound, flow, packet, tick);
+            return opened.inspect_err(|_| held.refund(subscriber, Side::V6));
         }
         if !opens {
             return Err(Refused::NoSession);
@@ -81,9 +90,10 @@ impl Nat64 {
         let key = binding_key(flow.prefix, flow.protocol, flow.port);
         let bound = Bound::new(key, flow.host, port.address, port.number, owner);
         let room = if self.bindings.is_full() { Err(Refused::TableFull) } else { self.check_room(Side::V6) };
-        let made = room
-            .and_then(|()| held.take_token(subscriber, Side::V6, tick))
-            .and_then(|()| held.begin_binding(&bound, port.block));
+        let made = room.and_then(|()| held.charge(subscriber, Side::V6, tick)).and_then(|()| {
+            let begun = held.begin_binding(&bound, place, port.block);
+            begun.inspect_err(|_| held.refund(subscriber, Side::V6))
+        });
         let id = match made {
             Ok(id) => id,
             Err(refused) => {
@@ -94,6 +104,7 @@ impl Nat64 {
         match held.open(id, &bound, flow, packet, tick) {
             Ok(mapped) => Ok(Mapped { wants_block: port.wants_block, ..mapped }),
             Err(refused) => {
+                held.refund(subscriber, Side::V6);
                 held.end_binding(id, &bound, tick);
                 Err(refused)
             }

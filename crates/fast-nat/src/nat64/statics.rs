@@ -29,10 +29,13 @@ impl Nat64 {
         let owner = held.host_or_new(forward.host, tick(now)).ok_or(StaticError::Full)?;
         let key = binding_key(forward.prefix, forward.protocol, forward.host_port);
         let bound = Bound::new(key, forward.host, forward.address, forward.port, owner).made_static();
-        held.begin_binding(&bound, 0).map(drop).map_err(|_| {
+        let begun = held.begin_binding(&bound, self.place_by_host(&inside), 0);
+        if begun.is_ok() {
+            held.with_host(owner, |host| host.bindings += 1);
+        } else {
             held.forget_host(owner);
-            StaticError::Full
-        })
+        }
+        begun.map(drop).map_err(|_| StaticError::Full)
     }
 
     /// Takes a static binding away. Its sessions go on until they end, and no new one begins from the IPv4 side when the

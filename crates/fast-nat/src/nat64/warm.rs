@@ -176,12 +176,14 @@ impl Nat64 {
         data.is_some_and(|data| data.prefix == prefix)
     }
 
-    /// Brings into the cache what the end of these sessions needs, which are there already.
-    pub(super) fn warm_ends(&self, sessions: &[u32]) {
-        let mut ends = [End::default(); BATCH];
-        let ends = &mut ends[..sessions.len().min(BATCH)];
+    /// Brings into the cache what the end of these sessions needs, which are there already. Says what was found of each.
+    pub(super) fn warm_ends(&self, sessions: &[u32]) -> [End; ENDS] {
+        let mut all = [End::default(); ENDS];
+        let count = sessions.len().min(ENDS);
+        let ends = &mut all[..count];
         for (end, id) in ends.iter_mut().zip(sessions) {
             let Some(session) = self.sessions.get(*id) else { continue };
+            end.session = *id;
             end.binding = session.binding.load(Ordering::Relaxed);
             end.remote = session.remote.load(Ordering::Relaxed);
         }
@@ -192,16 +194,14 @@ impl Nat64 {
         for end in ends.iter_mut() {
             let Some(binding) = self.bindings.get(end.binding) else { continue };
             let Some(bound) = binding.read() else { continue };
+            end.version = bound.version;
             end.owner = bound.owner;
             end.by_remote = self.place_by_remote(&bound, end.remote);
             end.is_last = binding.sessions.load(Ordering::Relaxed) == 1;
             if end.is_last {
-                let (address, port) = bound.endpoint();
-                end.by_host = self.by_host.place(self.hasher.host_port(bound.host, bound.key));
-                let outside = self.hasher.address_port(address, port, bound.protocol());
-                end.by_address = self.by_address.place(outside);
+                (end.by_host, end.by_address) = self.places_of(&bound);
                 end.block = binding.block.load(Ordering::Relaxed);
-                end.protocol = bound.protocol() as usize;
+                end.protocol = bound.protocol();
             }
         }
         for end in ends.iter() {
@@ -221,11 +221,59 @@ impl Nat64 {
                 self.hosts.get(end.owner).map_or(0, |host| host.subscriber.load(Ordering::Relaxed));
             sum ^= self.subscribers.get(subscriber).map_or(0, Subscriber::touch);
             let block = self.blocks.get(end.block).and_then(|block| block.data.try_lock());
-            if let Some(ports) = block.as_ref().and_then(|block| block.ports.get(end.protocol)) {
-                ports.warm_release();
+            if let Some(block) = block {
+                block.ports[end.protocol as usize].warm_release();
             }
         }
         black_box(sum);
+        all
+    }
+}
+
+/// Sessions that are brought into the cache for their end at a time.
+pub(super) const ENDS: usize = 32;
+
+/// A session that will end, and what is found by it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct End {
+    pub(super) session: u32,
+    binding: u32,
+    /// The binding's.
+    version: u32,
+    remote: u64,
+    owner: u32,
+    block: u32,
+    protocol: Protocol,
+    /// Its binding ends with it.
+    pub(super) is_last: bool,
+    pub(super) by_remote: Place,
+    pub(super) by_host: Place,
+    pub(super) by_address: Place,
+}
+
+impl Default for End {
+    fn default() -> Self {
+        let nowhere = Place::default();
+        Self {
+            session: 0,
+            binding: 0,
+            version: 0,
+            remote: 0,
+            owner: 0,
+            block: 0,
+            protocol: Protocol::Tcp,
+            is_last: false,
+            by_remote: nowhere,
+            by_host: nowhere,
+            by_address: nowhere,
+        }
+    }
+}
+
+impl End {
+    /// Whether this is what was found of a session of this binding with this remote, and still is so.
+    pub(super) fn is_of(&self, binding: u32, bound: &Bound, remote: u64) -> bool {
+        self.binding == binding && self.version == bound.version && self.remote == remote
     }
 }
 
@@ -242,21 +290,6 @@ struct Begin {
     port: Option<(u32, u16)>,
     host: Place,
     by_remote: Place,
-    by_address: Place,
-}
-
-/// A session that will end, and what is found by it.
-#[derive(Debug, Clone, Copy, Default)]
-struct End {
-    binding: u32,
-    remote: u64,
-    owner: u32,
-    block: u32,
-    protocol: usize,
-    /// Its binding ends with it.
-    is_last: bool,
-    by_remote: Place,
-    by_host: Place,
     by_address: Place,
 }
 
