@@ -77,9 +77,15 @@ impl Standing {
     const ESTABLISHED: u32 = 1 << 10;
     /// It was opened from the IPv4 side.
     const FROM_OUTSIDE: u32 = 1 << 11;
+    const PROTOCOL_SHIFT: u32 = 12;
 
-    pub(super) const fn new(state: SessionState) -> Self {
-        Self(state as u32)
+    pub(super) const fn new(protocol: Protocol, state: SessionState) -> Self {
+        Self((protocol as u32) << Self::PROTOCOL_SHIFT | state as u32)
+    }
+
+    /// The protocol of its binding.
+    pub(super) const fn protocol(self) -> Protocol {
+        Protocol::from_bits((self.0 >> Self::PROTOCOL_SHIFT) as u8 & 3)
     }
 
     pub(super) const fn state(self) -> SessionState {

@@ -5,9 +5,7 @@ use std::sync::atomic::Ordering;
 use super::held::Held;
 use super::warm::{ENDS, End};
 use super::wheel::Next;
-use super::{
-    Binding, Event, Nat64, Output, Protocol, SHARDS, SessionRef, SessionState, Timestamp, entries, tick,
-};
+use super::{Event, Nat64, Output, Protocol, SHARDS, SessionRef, SessionState, Timestamp, entries, tick};
 
 /// Sessions that one call visits at most: each touches up to seven entries.
 const STEP: usize = ENDS;
@@ -54,8 +52,7 @@ impl Nat64 {
     /// Brings into the cache what ending the next sessions will need: first the sessions, then what is found by them. Nothing
     /// is changed, and what is read without a lock need not be true: it says only where to look.
     fn warm_due(&self, first: u32, tick: u32, most: usize) -> [End; ENDS] {
-        let mut due = [0; STEP];
-        let mut count = 0;
+        let (mut next, mut count) = ([0; STEP], 0);
         let mut shards = (0..SHARDS as u32).map(|step| first.wrapping_add(step) % SHARDS as u32);
         while count < most {
             let (mut heads, mut abreast) = ([0; ABREAST], 0);
@@ -76,14 +73,22 @@ impl Nat64 {
                 for head in &mut heads[..abreast] {
                     let Some(session) = self.sessions.get(*head) else { continue };
                     if count < most {
-                        due[count] = *head;
+                        next[count] = *head;
                         count += 1;
                     }
                     *head = session.behind.load(Ordering::Relaxed);
                 }
             }
         }
-        self.warm_ends(&due[..count])
+        let (mut over, mut ending) = ([0; STEP], 0);
+        for id in &next[..count] {
+            let session = self.sessions.get(*id);
+            if session.is_some_and(|session| tick >= self.deadline(session, session.standing())) {
+                over[ending] = *id;
+                ending += 1;
+            }
+        }
+        self.warm_ends(&over[..ending])
     }
 
     /// The first session that is looked at in a shard in this tick; 0: none.
@@ -132,22 +137,18 @@ impl Held<'_> {
         self.touch(1);
         let nat = self.nat;
         let Some(session) = nat.sessions.get(id) else { return };
-        let Some(bound) = nat.bindings.get(session.binding.load(Ordering::Relaxed)).and_then(Binding::read)
-        else {
-            return;
-        };
         let standing = session.standing();
-        let deadline = self.deadline(session, bound.protocol(), standing);
+        let deadline = nat.deadline(session, standing);
         if tick < deadline {
             self.shard.wheel.put(&nat.sessions, id, deadline);
             return;
         }
-        if bound.protocol() == Protocol::Tcp && standing.state() == SessionState::Established {
+        if standing.protocol() == Protocol::Tcp && standing.state() == SessionState::Established {
             // RFC 6146 §3.5.2.2: the host is asked whether the connection is still there.
             let standing = standing.with_state(SessionState::Trans);
             session.set_standing(standing);
             session.refresh(tick);
-            let deadline = self.deadline(session, bound.protocol(), standing);
+            let deadline = nat.deadline(session, standing);
             self.shard.wheel.put(&nat.sessions, id, deadline);
             if let Some(view) = nat.view(id) {
                 nat.output(Output::Probe(view.outbound));

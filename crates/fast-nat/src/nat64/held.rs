@@ -101,7 +101,13 @@ impl Nat64 {
         Some(Held { nat: self, shard, number, touched: 0 })
     }
 
-    pub(super) fn timer(&self, protocol: Protocol, state: SessionState) -> u32 {
+    /// The first tick in which a session is over.
+    pub(super) fn deadline(&self, session: &Session, standing: Standing) -> u32 {
+        let timer = self.timer(standing.protocol(), standing.state());
+        session.last_seen.load(Ordering::Relaxed).saturating_add(timer).saturating_add(1)
+    }
+
+    fn timer(&self, protocol: Protocol, state: SessionState) -> u32 {
         use SessionState::{Established, V4FinRcv, V6FinRcv};
         match (protocol, state) {
             (Protocol::Tcp, Established | V4FinRcv | V6FinRcv) => self.timers.tcp_established,
@@ -183,25 +189,19 @@ impl Held<'_> {
             session.refresh(tick);
         }
         session.count(side, packet.segments.into(), packet.bytes.into());
-        self.sooner(found.id, session, bound.protocol(), standing);
+        self.sooner(found.id, session, standing);
         if let Some(event) = event {
             nat.event(found.id, event);
         }
     }
 
     /// Moves a session's timer forward, if its deadline is sooner than when it would be looked at.
-    pub(super) fn sooner(&mut self, id: u32, session: &Session, protocol: Protocol, standing: Standing) {
-        let deadline = self.deadline(session, protocol, standing);
+    pub(super) fn sooner(&mut self, id: u32, session: &Session, standing: Standing) {
+        let deadline = self.nat.deadline(session, standing);
         if self.shard.wheel.is_later(standing.slot(), deadline) {
             self.shard.wheel.take_out(&self.nat.sessions, id);
             self.shard.wheel.put(&self.nat.sessions, id, deadline);
         }
-    }
-
-    /// The first tick in which a session is over.
-    pub(super) fn deadline(&self, session: &Session, protocol: Protocol, standing: Standing) -> u32 {
-        let timer = self.nat.timer(protocol, standing.state());
-        session.last_seen.load(Ordering::Relaxed).saturating_add(timer).saturating_add(1)
     }
 
     /// A new session of a binding, which its subscriber has been charged for. All checks have been made but for the room in the
@@ -226,7 +226,7 @@ impl Held<'_> {
             nat.sessions.give_back(id);
             return Err(Refused::TableFull);
         }
-        let mut standing = Standing::new(state);
+        let mut standing = Standing::new(bound.protocol(), state);
         standing = match side {
             Side::V6 => standing.with_taken_part(),
             Side::V4 => standing.with_answered().opened_from_outside(),
@@ -239,7 +239,7 @@ impl Held<'_> {
         session.last_seen.store(tick, Ordering::Relaxed);
         session.set_standing(standing);
         session.count_anew(side, packet.segments.into(), packet.bytes.into());
-        let deadline = self.deadline(session, bound.protocol(), standing);
+        let deadline = nat.deadline(session, standing);
         let version = turn(&session.version);
         let place = nat.place_by_remote(bound, remote_bits);
         if !nat.by_remote.insert(place, id) {
