@@ -275,8 +275,7 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
     /// How many packets are read before the first of them is looked up. Where millions of sessions are held, waiting for memory is
     /// what a look-up costs, and many can wait together; where few are held, the fewer are in hand the better.
     fn at_a_time(&self) -> usize {
-        let sessions: u32 = self.seat.shared.tables.nat.usage().sessions.iter().sum();
-        if sessions < MANY_SESSIONS { 1 } else { AHEAD }
+        if self.seat.shared.tables.nat.session_count() < MANY_SESSIONS { 1 } else { AHEAD }
     }
 
     /// Reads at most so many packets, each into a buffer of its own.

@@ -194,6 +194,11 @@ impl Nat64 {
         self.events_lost.load(Ordering::Relaxed)
     }
 
+    /// How many sessions there are: one read, for who asks often.
+    pub fn session_count(&self) -> u32 {
+        self.sessions.live()
+    }
+
     /// How much is in the tables.
     pub fn usage(&self) -> NatUsage {
         NatUsage {
