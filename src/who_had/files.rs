@@ -150,6 +150,8 @@ mod tests {
         assert_eq!(sequences(&exact).0, [5]);
         let one_more = [vec![b'x'; LONGEST as usize], b"\n".to_vec(), record(6).into_bytes()].concat();
         assert_eq!(sequences(&one_more).0, [6]);
+        let within = [vec![b'x'; LONGEST as usize], record(7).into_bytes(), record(8).into_bytes()].concat();
+        assert_eq!(sequences(&within).0, [8], "7 is no line of its own");
     }
 
     #[test]

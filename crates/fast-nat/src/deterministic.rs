@@ -126,7 +126,7 @@ fn too_small(error: &InvalidDeterministic) -> String {
 /// to a multiple of its size. All addresses of a pool are divided into the same slots, from the lowest port up; a block
 /// that is wholly reserved is passed over, and the next slot begins behind it. Subscriber number `n` has slot number
 /// `n`: first all slots of the first address, then those of the second. This is the sequential algorithm of RFC 7422
-/// §2.2 without a pool of dynamic ports.
+/// §2 without a pool of dynamic ports.
 ///
 /// Both directions cost the same whatever the number of subscribers, addresses and ports; they grow with the logarithm
 /// of the number of configured networks and reserved addresses. Memory: about 24 KiB for each pool with the smallest
@@ -275,7 +275,7 @@ impl Deterministic {
     }
 }
 
-/// All that the plan was computed from, on one line: what an operator keeps to answer for a past day (RFC 7422 §2.3).
+/// All that the plan was computed from, on one line: what an operator keeps to answer for a past day (RFC 7422).
 impl fmt::Display for Deterministic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let config = &self.config;

@@ -184,9 +184,12 @@ fn a_router_that_ended_without_a_word_has_ended_when_it_starts_anew() {
 fn another_router_that_starts_ends_nothing() {
     let mut log = Log::new("a");
     log.started(1000).given(2000, 1, 1024);
-    let other = Made::new("other", "b", 1, 8000, "recording_started", "");
-    let history = history(log.made.iter().chain([&other]));
-    assert_eq!(hosts(&history, 9000), [(host(1), 0)]);
+    for router in ["a router before it", "z"] {
+        let other = Made::new(router, "b", 1, 8000, "recording_started", "");
+        let history = history(log.made.iter().chain([&other]));
+        assert_eq!(hosts(&history, 9000), [(host(1), 0)]);
+        assert!(history.all().iter().all(|tenure| matches!(tenure.end, End::Held(_))));
+    }
 }
 
 #[test]
@@ -222,6 +225,36 @@ fn a_lost_return_and_beginning_of_the_same_host_are_not_taken_for_one_lease() {
     let history = history(kept);
     assert_eq!(hosts(&history, 15000), [(host(1), 2)], "perhaps");
     assert_eq!(hosts(&history, 25000), [(host(1), 0)], "for sure");
+}
+
+#[test]
+fn a_record_that_is_missing_within_a_lease_does_not_divide_it() {
+    let mut log = Log::new("a");
+    log.started(1000).given(2000, 1, 1024).other(3000).returned(9000, 1, 1024, 2000);
+    let kept: Vec<_> = [0, 1, 3].map(|n| &log.made[n]).into();
+    let all = history(kept).all();
+    assert_eq!((all.len(), all[0].end.clone(), all[0].missing), (1, returned(9000), 0));
+}
+
+#[test]
+fn a_return_of_another_host_is_not_the_end_of_this_ones_lease_whatever_the_clock_said() {
+    let mut log = Log::new("a");
+    // The clock was set back before host 2 got the block, and what happened between is missing.
+    log.started(1000).given(2000, 1, 1024).returned(3000, 1, 1024, 2000).given(1500, 2, 1024);
+    log.returned(9000, 2, 1024, 1500);
+    let kept: Vec<_> = [0, 1, 4].map(|n| &log.made[n]).into();
+    let history = history(kept);
+    assert_eq!(hosts(&history, 5000), [(host(2), 0)]);
+}
+
+#[test]
+fn records_cover_the_time_from_the_first_to_the_last_in_whatever_order_they_are_read() {
+    let mut log = Log::new("a");
+    log.started(1000).other(2000).other(3000).push(4000, "recording_ended", "");
+    let history = history(log.made[1..].iter().rev());
+    assert_eq!(history.covers(), Some((Stamp::from_millis(2000), Stamp::from_millis(4000))));
+    assert_eq!(history.begins_late(at(3000)), Some(Stamp::from_millis(2000)));
+    assert_eq!(history.begins_late(at(4001)), None, "it was no longer at work");
 }
 
 #[test]
