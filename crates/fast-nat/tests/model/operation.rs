@@ -133,7 +133,25 @@ fn signal(source: &mut impl Source, protocol: Protocol, is_new: bool) -> Signal 
     }
 }
 
+/// A host with a port whose rest is about to end or has just ended, and that port's protocol.
+fn expectant(model: &Model, source: &mut impl Source) -> Option<(Ipv6Addr, Protocol)> {
+    let ripe = model.rests.iter().find(|port| {
+        let rest = model.rest(port.protocol);
+        (rest..=rest + 1).contains(&model.latest.saturating_sub(port.freed))
+    })?;
+    let owner = model.blocks.iter().find(|block| block.holds(ripe.outside))?.owner;
+    let hosts: Vec<_> = HOSTS.into_iter().filter(|host| model.host_key(*host) == owner).collect();
+    Some((*source.pick(&hosts)?, ripe.protocol))
+}
+
 fn flow(model: &Model, source: &mut impl Source) -> (Outbound, bool) {
+    if let Some((host, protocol)) = expectant(model, source)
+        && !source.one_in(3)
+    {
+        let port = PORTS[source.below(PORTS.len() as u32) as usize];
+        let inside = Inside { prefix: u8::from(source.one_in(2)), protocol, host, port };
+        return (outbound_of(inside, remote(source, protocol)), true);
+    }
     if !source.one_in(3)
         && let Some(session) = source.pick(&model.sessions)
     {
@@ -203,11 +221,11 @@ fn wait(model: &Model, source: &mut impl Source, now: u64) -> u64 {
     let due = match source.below(16) {
         0 | 1 => source.pick(&model.sessions).map(|session| session.seen + model.lifetime(session)),
         2 => source.pick(&model.stored).map(|syn| syn.since + ticks(model.config.timers.tcp_incoming_syn)),
-        3 => source.pick(&model.rests).map(|rest| rest.freed + model.rest(rest.protocol)),
+        3 | 8 => source.pick(&model.rests).map(|rest| rest.freed + model.rest(rest.protocol)),
         4 => {
             source.pick(&model.blocks).map(|block| block.quiet_since + ticks(model.config.timers.block_idle))
         }
-        5..=8 => return u64::from(source.below(100)),
+        5..=7 => return u64::from(source.below(100)),
         9..=11 => return 100 * u64::from(source.below(10) + 1),
         12 | 13 => return 1000 * u64::from(source.below(10) + 1),
         14 => return 1000 * u64::from(source.below(120) + 1),
