@@ -87,7 +87,7 @@ const REMOTES: [Ipv4Addr; 3] =
 const REMOTE_PORTS: [u16; 3] = [53, 80, 443];
 
 /// Sizes of blocks that are given past the pool.
-const SIZES: [u16; 10] = [1, 2, 3, 4, 5, 8, 16, 16, 0, 8192];
+const SIZES: [u16; 12] = [1, 2, 3, 4, 5, 8, 16, 16, 24, 40, 0, 8192];
 
 /// Where static bindings may be: within blocks, where the ports are reserved, and outside of all.
 pub const STATICS: [Outside; 5] = [
@@ -296,7 +296,12 @@ pub fn decide(model: &Model, source: &mut impl Source, now: u64) -> Operation {
         114 => Operation::Give {
             host: host(source),
             address: Ipv4Addr::new(198, 51, 100, source.below(6) as u8 + 1),
-            first_port: if source.one_in(32) { 65_528 } else { source.below(160) as u16 * 8 },
+            first_port: match source.below(32) {
+                0 => 65_528,
+                // Where the pool's blocks are, and across two of them.
+                1..=15 => 1008 + 8 * source.below(14) as u16,
+                _ => source.below(160) as u16 * 8,
+            },
             size: SIZES[source.below(SIZES.len() as u32) as usize],
         },
         115 if source.one_in(4) => Operation::Rebuild,
