@@ -3,7 +3,7 @@
 //! ```text
 //!  host, port ──▶ index ─▶ binding ─▶ session ◀─ binding ◀─ index ◀── address, port
 //!                             │          │
-//!                    lessee ◀─┴─▶ block   └─ a list per second of its shard's wheel
+//!                    lessee ◀─┴─▶ block   └─ the list of a tick of its shard's wheel
 //!                      │
 //!                  subscriber (quotas)
 //! ```

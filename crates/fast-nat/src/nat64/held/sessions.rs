@@ -1,0 +1,206 @@
+//! Sessions.
+
+use std::sync::atomic::Ordering;
+
+use super::super::entries::{Bound, Standing, endpoint, endpoint_parts, turn};
+use super::super::look_up::Found;
+use super::super::tcp::{self, Side};
+use super::super::warm::End;
+use super::super::{
+    Event, Ipv4Addr, Nat64, Passing, Protocol, Refused, Session, SessionRef, SessionState, SessionView,
+    Signal, Slab,
+};
+use super::{Held, add};
+
+impl Nat64 {
+    /// The first tick in which a session is over.
+    pub(in crate::nat64) fn deadline(&self, session: &Session, standing: Standing) -> u32 {
+        let timer = self.timer(standing.protocol(), standing.state());
+        session.last_seen.load(Ordering::Relaxed).saturating_add(timer).saturating_add(1)
+    }
+
+    pub(super) fn timer(&self, protocol: Protocol, state: SessionState) -> u32 {
+        use SessionState::{Established, V4FinRcv, V6FinRcv};
+        match (protocol, state) {
+            (Protocol::Tcp, Established | V4FinRcv | V6FinRcv) => self.timers.tcp_established,
+            (Protocol::Tcp, _) => self.timers.tcp_transitory,
+            (Protocol::Udp, _) => self.timers.udp,
+            (Protocol::Icmp, _) => self.timers.icmp,
+        }
+    }
+}
+
+impl Held<'_> {
+    pub(super) fn count_session(&self, protocol: Protocol, more: i32) {
+        if let Some(cell) = self.nat.shards.get(self.number as usize) {
+            add(&cell.sessions[protocol as usize], more);
+        }
+    }
+
+    /// A packet of a session that is there.
+    pub(in crate::nat64) fn advance(
+        &mut self,
+        found: &Found,
+        bound: &Bound,
+        side: Side,
+        packet: &Passing<'_>,
+        tick: u32,
+    ) {
+        self.touch(2);
+        let nat = self.nat;
+        let Some(session) = nat.sessions.get(found.id) else { return };
+        let Some(binding) = nat.bindings.get(session.binding.load(Ordering::Relaxed)) else { return };
+        let before = session.standing();
+        let mut standing = before;
+        match side {
+            // Without room for the permit it goes on as it was: nobody more is let in by it.
+            Side::V6
+                if packet.signal != Signal::Rst
+                    && !standing.taken_part()
+                    && self.permit(session.binding.load(Ordering::Relaxed), session.remote_address()) =>
+            {
+                standing = standing.with_taken_part();
+                add(&binding.taken_part, 1);
+            }
+            Side::V6 => {}
+            Side::V4 => standing = standing.with_answered(),
+        }
+        let refresh = if bound.protocol() == Protocol::Tcp {
+            let step = tcp::step(standing.state(), side, packet.signal);
+            standing = standing.with_state(step.next);
+            step.refresh
+        } else {
+            if standing.taken_part() && standing.answered() {
+                standing = standing.with_state(SessionState::Established);
+            }
+            // Nobody outside keeps a session alive that its host has not taken part in (RFC 4787 REQ-6).
+            standing.taken_part()
+        };
+        let event: Option<fn(SessionView) -> Event> = if standing.state() == before.state() {
+            None
+        } else if standing.state() == SessionState::Established && !standing.was_established() {
+            standing = standing.with_established();
+            Some(Event::Established)
+        } else {
+            Some(Event::Changed)
+        };
+        session.set_standing(standing);
+        if refresh {
+            session.refresh(tick);
+        }
+        session.count(side, packet.segments.into(), packet.bytes.into());
+        self.sooner(found.id, session, standing);
+        if let Some(event) = event {
+            nat.event(found.id, event);
+        }
+    }
+
+    /// Moves a session's timer forward, if its deadline is sooner than when it would be looked at.
+    pub(in crate::nat64) fn sooner(&mut self, id: u32, session: &Session, standing: Standing) {
+        let deadline = self.nat.deadline(session, standing);
+        if self.shard.wheel.is_later(standing.slot(), deadline) {
+            self.shard.wheel.take_out(&self.nat.sessions, id);
+            self.shard.wheel.put(&self.nat.sessions, id, deadline);
+        }
+    }
+
+    /// A new session of a binding, which its subscriber has been charged for. All checks have been made but for the room in the
+    /// table.
+    pub(in crate::nat64) fn begin_session(
+        &mut self,
+        binding_id: u32,
+        bound: &Bound,
+        remote: (Ipv4Addr, u16),
+        state: SessionState,
+        (side, packet, tick): (Side, &Passing<'_>, u32),
+    ) -> Result<SessionRef, Refused> {
+        self.touch(3);
+        let nat = self.nat;
+        let binding = nat.bindings.get(binding_id).ok_or(Refused::TableFull)?;
+        let id = nat.sessions.take().ok_or(Refused::TableFull)?;
+        self.touch(Slab::<Session>::made_with(id));
+        let Some(session) = nat.sessions.get(id) else { return Err(Refused::TableFull) };
+        let remote_bits = endpoint(remote.0, remote.1);
+        // Only who was sent to lets others of its address in: an outsider's sessions do not keep the door open.
+        if side == Side::V6 && !self.permit(binding_id, remote.0) {
+            nat.sessions.give_back(id);
+            return Err(Refused::TableFull);
+        }
+        let mut standing = Standing::new(bound.protocol(), state);
+        standing = match side {
+            Side::V6 => standing.with_taken_part(),
+            Side::V4 => standing.with_answered().opened_from_outside(),
+        };
+        if state == SessionState::Established {
+            standing = standing.with_answered().with_established();
+        }
+        session.binding.store(binding_id, Ordering::Relaxed);
+        session.remote.store(remote_bits, Ordering::Relaxed);
+        session.last_seen.store(tick, Ordering::Relaxed);
+        session.set_standing(standing);
+        session.count_anew(side, packet.segments.into(), packet.bytes.into());
+        let deadline = nat.deadline(session, standing);
+        let version = turn(&session.version);
+        let place = nat.place_by_remote(bound, remote_bits);
+        if !nat.by_remote.insert(place, id) {
+            turn(&session.version);
+            if side == Side::V6 {
+                self.withdraw(binding_id, remote.0);
+            }
+            nat.sessions.give_back(id);
+            return Err(Refused::TableFull);
+        }
+        self.shard.wheel.put(&nat.sessions, id, deadline);
+        add(&binding.sessions, 1);
+        if side == Side::V6 {
+            add(&binding.taken_part, 1);
+        }
+        if binding.hint.load(Ordering::Relaxed) == 0 {
+            binding.hint_remote.store(remote_bits, Ordering::Relaxed);
+            binding.hint.store(id, Ordering::Release);
+        }
+        self.count_session(bound.protocol(), 1);
+        nat.event(id, Event::Started);
+        if state == SessionState::Established {
+            nat.event(id, Event::Established);
+        }
+        Ok(SessionRef { id, version })
+    }
+
+    /// Ends a session, which is in no timer's slot any more, and its binding with it if it was the last one.
+    pub(in crate::nat64) fn end_session(&mut self, id: u32, tick: u32) {
+        self.end_session_at(id, None, tick);
+    }
+
+    /// The same, where its places are known.
+    pub(in crate::nat64) fn end_session_at(&mut self, id: u32, end: Option<&End>, tick: u32) {
+        self.touch(3);
+        let nat = self.nat;
+        let Some(session) = nat.sessions.get(id) else { return };
+        let binding_id = session.binding.load(Ordering::Relaxed);
+        let remote = session.remote.load(Ordering::Relaxed);
+        let Some(binding) = nat.bindings.get(binding_id) else { return };
+        let Some(bound) = binding.read() else { return };
+        nat.event(id, Event::Ended);
+        let end = end.filter(|end| end.is_of(binding_id, &bound, remote));
+        let place = end.map_or_else(|| nat.place_by_remote(&bound, remote), |end| end.by_remote);
+        nat.by_remote.remove(place, id);
+        if binding.hint.load(Ordering::Relaxed) == id {
+            binding.hint.store(0, Ordering::Relaxed);
+        }
+        let standing = session.standing();
+        turn(&session.version);
+        self.count_session(bound.protocol(), -1);
+        if standing.taken_part() {
+            self.withdraw(binding_id, endpoint_parts(remote).0);
+            add(&binding.taken_part, -1);
+        }
+        nat.sessions.give_back(id);
+        let side = standing.opened_by().index();
+        self.with_subscriber_of(bound.owner, |subscriber| subscriber.opened[side] -= 1);
+        if add(&binding.sessions, -1) == 0 && !bound.is_static() {
+            let places = end.filter(|end| end.is_last).map(|end| (end.by_host, end.by_address));
+            self.end_binding_at(binding_id, &bound, places, tick);
+        }
+    }
+}
