@@ -23,7 +23,7 @@ use crate::actors::sessions::{SessionsBlueprint, place_forwards, place_static_pa
 use crate::actors::tun::{TunBlueprint, WorkQueue};
 use crate::config::{DEFAULT_PROMETHEUS, OnExit, Prometheus, Settings, Sharing};
 use crate::datapath::Tables;
-use crate::datapath::fragments::{self, FragmentBuffer};
+use crate::datapath::fragments::{self, Fragments};
 use crate::error::chain;
 use crate::exit::Exit;
 use crate::kernel::preflight::{self, Intent, NoDefaultPool, Problem};
@@ -145,11 +145,11 @@ pub async fn set_up(
     let tables = Tables {
         leases: LeaseTable::new(plan.capacity(&settings), settings.address_rest),
         nat: Nat64::new(plan.nat(&settings))?,
-        fragments: Mutex::new(FragmentBuffer::new(fragments::Limits {
+        fragments: Fragments::new(fragments::Limits {
             memory: settings.fragments.memory,
             timeout: settings.timers.fragment,
             ..fragments::Limits::DEFAULT
-        })),
+        }),
         secret: std::hash::RandomState::new(),
     };
     let prepared = async {

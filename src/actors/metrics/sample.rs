@@ -136,7 +136,7 @@ impl Sample {
             held: sum(|counters| &counters.held),
             fragments_parked: sum(|counters| &counters.fragments_parked),
             reassembled: sum(|counters| &counters.reassembled),
-            fragments: shared.tables.fragments.lock().usage(),
+            fragments: shared.tables.fragments.usage(),
             echo_replies: sum(|counters| &counters.echo_replies),
             probes: sum(|counters| &counters.probes),
             sessions_begun: sum(|counters| &counters.sessions_begun),

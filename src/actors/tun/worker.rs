@@ -224,10 +224,8 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
 
     /// When to look again without being woken: for packets that wait for a lease, and fragments that wait for others.
     fn patience(&self) -> Option<Duration> {
-        // Another worker that holds the lock looks after the fragments.
-        let buffer = self.seat.shared.tables.fragments.try_lock();
-        let fragments = buffer.and_then(|buffer| buffer.wake_after(clock::now()));
-        let fragments = fragments.map(|after| after.max(LEAST_PATIENCE));
+        let fragments = self.seat.shared.tables.fragments.due();
+        let fragments = fragments.map(|due| due.since(clock::now()).max(LEAST_PATIENCE));
         [self.hold.wake_after(), fragments].into_iter().flatten().min()
     }
 

@@ -22,6 +22,7 @@
 mod buffer;
 mod datagram;
 mod order;
+mod shared;
 mod table;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -31,6 +32,7 @@ use std::time::Duration;
 use interproto::{FragmentPart, Ports, Protocol, Tuple};
 
 pub use buffer::FragmentBuffer;
+pub use shared::Fragments;
 
 /// The bounds of a [`FragmentBuffer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,9 +12,8 @@ use std::ops::Range;
 use fast_nat::nat64::{Nat64, Passing, PortClass, Protocol as Shared, Refused, Signal};
 use fast_nat::{LeaseTable, Timestamp};
 use interproto::{Ipv6Packet, PortRewrite, Ports, Protocol};
-use parking_lot::Mutex;
 
-use super::fragments::FragmentBuffer;
+use super::fragments::Fragments;
 use super::{Counters, DropReason, Refusal, Rules, TokenBucket, Traffic};
 
 /// Where translated packets go.
@@ -80,8 +79,8 @@ pub struct Tables {
     pub leases: LeaseTable,
     /// Who has which port, and its sessions.
     pub nat: Nat64,
-    /// Fragments that wait. They are rare, and so is waiting for this lock.
-    pub fragments: Mutex<FragmentBuffer>,
+    /// Fragments that wait.
+    pub fragments: Fragments,
     /// What makes the identifications of different hosts' fragments differ.
     pub secret: RandomState,
 }
@@ -213,6 +212,33 @@ impl Router<'_> {
             self.answer_v6(checked, refusal.into(), out);
         }
         self.drop(refusal.into());
+    }
+
+    /// Sends the reply to an echo request of the router's own, if there is one.
+    fn send_reply(&self, reply: Option<&[u8]>, out: &mut (impl Output + ?Sized)) -> Verdict {
+        let Some(reply) = reply else {
+            return self.drop(interproto::DropReason::BadIcmpChecksum.into());
+        };
+        if !out.write(reply) {
+            return self.drop(Refusal::WriteFailed.into());
+        }
+        self.counters.echo_replies.add(1);
+        Verdict::Answered
+    }
+
+    /// Makes and sends an ICMP error of the router's own, if its rate allows one. That is asked first: a flood must not cost more
+    /// than its count.
+    fn send_error<'p>(
+        &mut self,
+        bucket: fn(&mut Limiters) -> &mut TokenBucket,
+        make: impl FnOnce(&Rules) -> Option<&'p [u8]>,
+        out: &mut (impl Output + ?Sized),
+    ) {
+        if !bucket(self.limiters).take(self.now) {
+            self.counters.icmp_errors_limited.add(1);
+        } else if make(self.rules).is_some_and(|error| out.write(error)) {
+            self.counters.icmp_errors.add(1);
+        }
     }
 
     fn drop(&self, reason: DropReason) -> Verdict {

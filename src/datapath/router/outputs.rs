@@ -4,7 +4,7 @@ use etherparse::PacketBuilder;
 use fast_nat::nat64::{Outbound, Output as Wanted};
 use interproto::{HEADROOM, Icmpv4Error, Ipv4Packet};
 
-use super::{Output, Router};
+use super::{Output, Router, Rules};
 
 /// The hop limit of what the router itself sends (IANA's default).
 const HOP_LIMIT: u8 = 64;
@@ -43,14 +43,8 @@ impl Router<'_> {
         if !checked.may_be_answered() {
             return;
         }
-        if !self.limiters.v4.take(self.now) {
-            self.counters.icmp_errors_limited.add(1);
-            return;
-        }
         let port_unreachable = Icmpv4Error::DestinationUnreachable { code: 3 };
-        let answer = checked.error(port_unreachable, self.rules.icmp_source_v4, &self.rules.params);
-        if answer.is_some_and(|answer| out.write(answer)) {
-            self.counters.icmp_errors.add(1);
-        }
+        let make = |rules: &Rules| checked.error(port_unreachable, rules.icmp_source_v4, &rules.params);
+        self.send_error(|limiters| &mut limiters.v4, make, out);
     }
 }

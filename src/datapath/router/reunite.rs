@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use interproto::{FragmentPart, Ports, Protocol, Tuple, ZeroChecksum};
 
 use super::{Parcel, Refusal, Router, Verdict};
-use crate::datapath::fragments::{Key, Taken, Whole};
+use crate::datapath::fragments::{Key, Lost, Taken, Whole};
 
 /// What became of a fragment.
 #[derive(Debug)]
@@ -59,12 +59,8 @@ impl Router<'_> {
 
     /// `ports`: those of this fragment, or `None`: the whole datagram is needed.
     fn reunite(&mut self, key: &Key, part: &FragmentPart, ports: Option<Ports>, storage: &[u8]) -> Reunited {
-        let mut buffer = self.tables.fragments.lock();
-        let taken = match ports {
-            Some(ports) => buffer.pass(key, part, ports, storage, self.now),
-            None => buffer.collect(key, part, storage, self.now),
-        };
-        drop(buffer);
+        let (taken, lost) = self.tables.fragments.take(key, part, ports, storage, self.now);
+        self.count_lost(lost);
         match taken {
             Taken::Now(ports) => Reunited::Now(ports),
             Taken::Release { ports, parked } => {
@@ -89,10 +85,13 @@ impl Router<'_> {
     }
 
     /// Counts the fragments whose time is over.
-    pub fn expire_fragments(&mut self) {
-        let Some(mut buffer) = self.tables.fragments.try_lock() else { return };
-        let lost = buffer.expire(self.now);
-        drop(buffer);
+    pub fn expire_fragments(&self) {
+        if let Some(lost) = self.tables.fragments.expire(self.now) {
+            self.count_lost(lost);
+        }
+    }
+
+    fn count_lost(&self, lost: Lost) {
         for (reason, packets) in [
             (Refusal::FragmentTimeout, lost.timed_out),
             (Refusal::FragmentBufferFull, lost.buffer_full),

@@ -57,7 +57,7 @@ impl Lab {
             leases,
             nat: Nat64::new(NatConfig { max_sessions: 1000, max_bindings: 1000, ..NatConfig::default() })
                 .unwrap(),
-            fragments: Mutex::new(FragmentBuffer::new(Limits::DEFAULT)),
+            fragments: Fragments::new(Limits::DEFAULT),
             secret: RandomState::new(),
         };
         Self {

@@ -8,8 +8,8 @@ use interproto::{EmbeddedRewrite, Ipv4Packet, PortRewrite, Ports, Rewrite, Tuple
 
 use super::reunite::Reunited;
 use super::{
-    DropReason, Output, Refusal, Router, Stop, Verdict, forward, is_host_v4, passing, refusal, rewritten,
-    shared_flow,
+    DropReason, Output, Refusal, Router, Rules, Stop, Verdict, forward, is_host_v4, passing, refusal,
+    rewritten, shared_flow,
 };
 
 /// The bit of TCP's flags that opens a connection.
@@ -22,15 +22,18 @@ impl Router<'_> {
         packet: Range<usize>,
         out: &mut (impl Output + ?Sized),
     ) -> Verdict {
-        let is_redirect = is_redirect(storage.get(packet.clone()).unwrap_or_default());
         let checked = match Ipv4Packet::check(storage, packet.clone()) {
             Ok(checked) => checked,
-            Err(interproto::DropReason::IcmpNotTranslatable) if is_redirect => {
-                // Two hosts that reach each other by the router make the kernel tell them of a shorter way, which is none.
-                self.counters.kernel_chatter.add(1);
-                return Verdict::Ignore;
+            Err(reason) => {
+                let is_redirect = reason == interproto::DropReason::IcmpNotTranslatable
+                    && is_redirect(storage.get(packet).unwrap_or_default());
+                if is_redirect {
+                    // Two hosts that reach each other by the router make the kernel tell them of a shorter way, which is none.
+                    self.counters.kernel_chatter.add(1);
+                    return Verdict::Ignore;
+                }
+                return self.drop(reason.into());
             }
-            Err(reason) => return self.drop(reason.into()),
         };
         let tuple = checked.tuple();
         let Some(part) = checked.fragment() else { return self.route_v4(checked, tuple.ports, out) };
@@ -86,7 +89,7 @@ impl Router<'_> {
                 | interproto::Verdict::Hold(reason)
                 | interproto::Verdict::Drop(reason) => reason.into(),
             },
-            Err(Stop::Echo) => return self.reply_v4(checked, out),
+            Err(Stop::Echo) => return self.send_reply(checked.echo_reply(), out),
             // Never on this side: an outsider cannot make a host take a lease.
             Err(Stop::Hold(_)) => Refusal::NoBinding.into(),
             Err(Stop::Drop(reason)) => reason,
@@ -202,18 +205,6 @@ impl Router<'_> {
         })
     }
 
-    fn reply_v4(&mut self, checked: Ipv4Packet<'_>, out: &mut (impl Output + ?Sized)) -> Verdict {
-        let Some(reply) = checked.echo_reply() else {
-            return self.drop(interproto::DropReason::BadIcmpChecksum.into());
-        };
-        if out.write(reply) {
-            self.counters.echo_replies.add(1);
-            Verdict::Answered
-        } else {
-            self.drop(Refusal::WriteFailed.into())
-        }
-    }
-
     pub(super) fn answer_v4(
         &mut self,
         about: Ipv4Packet<'_>,
@@ -227,15 +218,8 @@ impl Router<'_> {
         if is_silent || !about.may_be_answered() {
             return;
         }
-        // Before the error is made: a flood must not cost more than its count.
-        if !self.limiters.v4.take(self.now) {
-            self.counters.icmp_errors_limited.add(1);
-            return;
-        }
-        let answer = about.error(kind, self.rules.icmp_source_v4, &self.rules.params);
-        if answer.is_some_and(|answer| out.write(answer)) {
-            self.counters.icmp_errors.add(1);
-        }
+        let make = |rules: &Rules| about.error(kind, rules.icmp_source_v4, &rules.params);
+        self.send_error(|limiters| &mut limiters.v4, make, out);
     }
 }
 

@@ -10,8 +10,8 @@ use interproto::{EmbeddedRewrite, Ipv6Packet, PortRewrite, Ports, Rewrite, Tuple
 
 use super::reunite::Reunited;
 use super::{
-    Ask, DropReason, Held, Output, Refusal, Router, Stop, Verdict, forward, passing, refusal, rewritten,
-    shared_flow,
+    Ask, DropReason, Held, Output, Refusal, Router, Rules, Stop, Verdict, forward, passing, refusal,
+    rewritten, shared_flow,
 };
 use crate::config::Sharing;
 
@@ -123,7 +123,7 @@ impl Router<'_> {
                 // It takes no lease.
                 Some(reason) => reason.into(),
             },
-            Err(Stop::Echo) => return self.reply_v6(checked, out),
+            Err(Stop::Echo) => return self.send_reply(checked.echo_reply(), out),
             Err(Stop::Drop(reason)) => reason,
         };
         let verdict = self.drop(reason);
@@ -284,18 +284,6 @@ impl Router<'_> {
         address == self.rules.icmp_source_v4 || self.rules.is_shared(address)
     }
 
-    fn reply_v6(&mut self, checked: Ipv6Packet<'_>, out: &mut (impl Output + ?Sized)) -> Verdict {
-        let Some(reply) = checked.echo_reply() else {
-            return self.drop(interproto::DropReason::BadIcmpChecksum.into());
-        };
-        if out.write(reply) {
-            self.counters.echo_replies.add(1);
-            Verdict::Answered
-        } else {
-            self.drop(Refusal::WriteFailed.into())
-        }
-    }
-
     pub(super) fn answer_v6(
         &mut self,
         about: Ipv6Packet<'_>,
@@ -306,14 +294,7 @@ impl Router<'_> {
         if !about.may_be_answered() {
             return;
         }
-        // Before the error is made: a flood must not cost more than its count.
-        if !self.limiters.v6.take(self.now) {
-            self.counters.icmp_errors_limited.add(1);
-            return;
-        }
-        let answer = about.error(kind, self.rules.icmp_source_v6, &self.rules.params);
-        if answer.is_some_and(|answer| out.write(answer)) {
-            self.counters.icmp_errors.add(1);
-        }
+        let make = |rules: &Rules| about.error(kind, rules.icmp_source_v6, &rules.params);
+        self.send_error(|limiters| &mut limiters.v6, make, out);
     }
 }

@@ -301,7 +301,7 @@ fn a_fragment_that_comes_too_early_waits_for_the_first_and_is_then_released_with
     assert_eq!((verdict, rest.len()), (Verdict::Forward, 1));
     assert_eq!(addresses_v4(&rest[0]), (SHARED, REMOTE));
     assert_eq!(identification_v4(&out), identification_v4(&rest[0]));
-    assert_eq!(lab.tables.fragments.lock().usage().datagrams, 0, "it is through");
+    assert_eq!(lab.tables.fragments.usage().datagrams, 0, "it is through");
 }
 
 #[test]
