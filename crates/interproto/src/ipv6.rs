@@ -13,8 +13,7 @@ use crate::own::OWN_HOP_LIMIT;
 use crate::packets::{Packets, Verdict};
 use crate::params::LEAST_IPV6_MTU;
 use crate::parse::{
-    ICMPV4, ICMPV6, Parsed, TCP, UDP, Upper, What, fragment_header_at, in_place, parse_v6, plain,
-    segments_left_at,
+    ICMPV4, ICMPV6, Parsed, UDP, Upper, What, fragment_header_at, in_place, parse_v6, plain, segments_left_at,
 };
 use crate::upper::{Pseudo, Way, rewrite, rewrite_ported};
 use crate::{DropReason, FragmentPart, HEADROOM, Icmpv6Error, Params, Rewrite, Tuple, VirtioNetHdr};
@@ -126,15 +125,12 @@ impl<'a> Ipv6Packet<'a> {
     /// The flags of a TCP header, its 14th byte (RFC 9293 §3.1); 0 if there is none.
     #[inline]
     pub fn tcp_flags(&self) -> u8 {
-        if self.packet.protocol != TCP || !matches!(self.packet.upper, Upper::Ported { .. }) {
-            return 0;
-        }
-        self.storage.get(self.packet.upper_at + 13).copied().unwrap_or(0)
+        self.packet.tcp_flags(self.storage)
     }
 
     /// Whether this is a whole echo request.
     pub fn is_echo_request(&self) -> bool {
-        matches!(self.packet.upper, Upper::Echo { reply: false }) && !self.packet.is_fragmented()
+        self.packet.is_echo_request()
     }
 
     /// How many packets this is on the wire: more than one if it is a super-packet.

@@ -115,6 +115,18 @@ impl<A: Copy> Parsed<A> {
         })
     }
 
+    /// The flags of a TCP header, its 14th byte (RFC 9293 §3.1); 0 if there is none.
+    #[inline]
+    pub(crate) fn tcp_flags(&self, storage: &[u8]) -> u8 {
+        let is_tcp = self.protocol == TCP && matches!(self.upper, Upper::Ported { .. });
+        storage.get(self.upper_at + 13).copied().filter(|_| is_tcp).unwrap_or(0)
+    }
+
+    /// Whether this is a whole echo request.
+    pub(crate) fn is_echo_request(&self) -> bool {
+        matches!(self.upper, Upper::Echo { reply: false }) && !self.is_fragmented()
+    }
+
     /// Whether this is one of several fragments.
     pub(crate) fn is_fragmented(&self) -> bool {
         self.fragment.is_some_and(|fragment| fragment.offset != 0 || fragment.more)
