@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use fast_nat::EamTable;
-use fast_nat::nat64::{self, NatConfig, Quota, Timers};
+use fast_nat::nat64::{self, NatConfig, Quota};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rfc6052::NonGlobal;
 use rtnl::{Desired, DesiredLink, Snapshot};
@@ -103,7 +103,6 @@ impl Plan {
         let sessions = &settings.sessions;
         let is_used = shared().next().is_some();
         let (max_sessions, max_hosts) = if is_used { (sessions.max, sessions.max_hosts) } else { (1, 1) };
-        let timers = &settings.timers;
         let quota = &settings.quota;
         NatConfig {
             max_sessions,
@@ -116,16 +115,7 @@ impl Plan {
                 Filtering::EndpointIndependent => nat64::Filtering::EndpointIndependent,
                 Filtering::AddressDependent => nat64::Filtering::AddressDependent,
             },
-            timers: Timers {
-                tcp_established: timers.tcp_established,
-                tcp_transitory: timers.tcp_transitory,
-                tcp_incoming_syn: timers.tcp_incoming_syn,
-                udp: timers.udp,
-                icmp: timers.icmp,
-                port_rest: timers.port_rest,
-                tcp_port_rest: timers.tcp_port_rest,
-                block_idle: timers.block_idle,
-            },
+            timers: settings.timers,
             quota: Quota {
                 sessions: quota.most_sessions(),
                 new_sessions_per_second: quota.new_sessions_per_second,

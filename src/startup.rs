@@ -147,7 +147,7 @@ pub async fn set_up(
         nat: Nat64::new(plan.nat(&settings))?,
         fragments: Fragments::new(fragments::Limits {
             memory: settings.fragments.memory,
-            timeout: settings.timers.fragment,
+            timeout: settings.fragments.timeout,
             ..fragments::Limits::DEFAULT
         }),
         secret: std::hash::RandomState::new(),

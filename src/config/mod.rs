@@ -17,6 +17,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use fast_nat::Eam;
+use fast_nat::nat64::Timers;
 use interproto::Params;
 use ipnet::{Ipv4Net, Ipv6Net};
 use rfc6052::Prefix;
@@ -26,7 +27,7 @@ pub use file::read;
 pub use nat::{
     BlockFor, DEFAULT_QUOTA_PORTS, DeterministicSettings, Filtering, Forward, ForwardProtocol,
     FragmentSettings, QuotaSettings, RecordSettings, RecordSink, SessionSettings, Sharing, SyslogTarget,
-    TimerSettings, WhenFull,
+    WhenFull,
 };
 pub use partial::{
     Partial, PartialDeterministic, PartialEam, PartialForward, PartialPool, PartialQuota, PartialRecords,
@@ -91,7 +92,7 @@ pub struct Settings {
     /// What one subscriber may hold.
     pub quota: QuotaSettings,
     /// How long things live.
-    pub timers: TimerSettings,
+    pub timers: Timers,
     /// A sentence for each timer that is shorter than its RFC says, for the log.
     pub below_rfc: Vec<String>,
     /// Fragments that wait for the rest of their packet.

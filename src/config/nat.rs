@@ -7,6 +7,8 @@ use std::time::Duration;
 use ipnet::Ipv6Net;
 use serde::Deserialize;
 
+use crate::datapath::fragments::Limits;
+
 /// How hosts share the addresses of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -134,55 +136,19 @@ impl Default for QuotaSettings {
     }
 }
 
-/// How long things live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TimerSettings {
-    /// An open TCP connection (RFC 5382 REQ-5).
-    pub tcp_established: Duration,
-    /// A TCP connection that is opening, closing or reset (RFC 5382 REQ-5).
-    pub tcp_transitory: Duration,
-    /// A SYN from IPv4 that waits for the host to open the same connection (RFC 6146 §4).
-    pub tcp_incoming_syn: Duration,
-    /// A UDP session (RFC 4787 REQ-5).
-    pub udp: Duration,
-    /// An ICMP query session (RFC 5508 REQ-2).
-    pub icmp: Duration,
-    /// A port after its last session, for UDP and ICMP (RFC 6888 REQ-8).
-    pub port_rest: Duration,
-    /// A port after its last session, for TCP. RFC 6888 REQ-8 lets a router that tracks TCP connections go without.
-    pub tcp_port_rest: Duration,
-    /// Fragments that wait for the rest of their packet (RFC 6146 §4).
-    pub fragment: Duration,
-    /// A block of ports that nobody uses, before it is taken back.
-    pub block_idle: Duration,
-}
-
-impl Default for TimerSettings {
-    fn default() -> Self {
-        Self {
-            tcp_established: Duration::from_mins(2 * 60 + 4),
-            tcp_transitory: Duration::from_mins(4),
-            tcp_incoming_syn: Duration::from_secs(6),
-            udp: Duration::from_mins(5),
-            icmp: Duration::from_mins(1),
-            port_rest: Duration::from_mins(2),
-            tcp_port_rest: Duration::from_mins(2),
-            fragment: Duration::from_secs(2),
-            block_idle: Duration::from_mins(2),
-        }
-    }
-}
-
 /// Fragments that wait for the rest of their packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FragmentSettings {
     /// The most memory for them in bytes: 64 KiB to 1 GiB.
     pub memory: usize,
+    /// How long they wait (RFC 6146 §4).
+    pub timeout: Duration,
 }
 
 impl Default for FragmentSettings {
     fn default() -> Self {
-        Self { memory: 8 << 20 }
+        let Limits { memory, timeout, .. } = Limits::DEFAULT;
+        Self { memory, timeout }
     }
 }
 

@@ -34,7 +34,7 @@ impl Partial {
         check.router_pool(self.icmp_router_pool.as_ref());
         let quota = check.quota(self.quota, sessions.block_size, is_deterministic);
         let deterministic = check.deterministic(self.deterministic, &sessions, &quota, pools.as_deref());
-        let (timers, below_rfc) = check.timers(self.timers);
+        let (timers, fragment_timeout, below_rfc) = check.timers(self.timers);
         let records = check.records(self.records);
         let default = Params::DEFAULT;
         let translation = Params {
@@ -68,6 +68,7 @@ impl Partial {
                     (64 << 10, 1 << 30),
                     "fragments.memory",
                 ),
+                timeout: fragment_timeout,
             },
             records,
             deterministic,

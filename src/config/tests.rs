@@ -39,7 +39,7 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(settings.translation_prefixes, [Prefix::WELL_KNOWN]);
     assert_eq!(settings.sessions, SessionSettings::default());
     assert_eq!(settings.quota, QuotaSettings::default());
-    assert_eq!(settings.timers, TimerSettings::default());
+    assert_eq!(settings.timers, Timers::DEFAULT);
     assert_eq!(settings.fragments, FragmentSettings::default());
     assert_eq!((settings.records, settings.deterministic), (None, None));
     assert!(settings.eams.is_empty() && settings.forwards.is_empty() && settings.below_rfc.is_empty());
@@ -204,7 +204,7 @@ fn every_key_is_read() {
             new_sessions_per_second: 30,
             new_sessions_burst: 40,
         },
-        timers: TimerSettings {
+        timers: Timers {
             tcp_established: Duration::from_hours(3),
             tcp_transitory: Duration::from_mins(5),
             tcp_incoming_syn: Duration::from_secs(7),
@@ -212,11 +212,10 @@ fn every_key_is_read() {
             icmp: Duration::from_secs(1),
             port_rest: Duration::from_mins(3),
             tcp_port_rest: Duration::ZERO,
-            fragment: Duration::from_secs(3),
             block_idle: Duration::from_mins(4),
         },
         below_rfc: vec!["timers.icmp: 1s is less than the 1m of RFC 5508 REQ-2".into()],
-        fragments: FragmentSettings { memory: 65_536 },
+        fragments: FragmentSettings { memory: 65_536, timeout: Duration::from_secs(3) },
         records: Some(RecordSettings {
             sink: RecordSink::Syslog(SyslogTarget::Tcp("[2001:db8::514]:601".into())),
             when_full: WhenFull::GoOn,
@@ -370,7 +369,7 @@ fn the_defaults_of_the_example_are_those_of_the_program() {
     assert_eq!(settings.sessions, SessionSettings::default());
     let ports = Some(DEFAULT_QUOTA_PORTS);
     assert_eq!(settings.quota, QuotaSettings { ports, ..QuotaSettings::default() });
-    assert_eq!(settings.timers, TimerSettings::default());
+    assert_eq!(settings.timers, Timers::DEFAULT);
     assert_eq!(settings.fragments, FragmentSettings::default());
     assert_eq!(settings.hold, HoldSettings::default());
     assert_eq!(settings.translation, Params::DEFAULT);

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use fast_nat::nat64::Timers;
 use humantime::format_duration;
 
 use super::super::partial::PartialTimers;
-use super::super::{Placed, TimerSettings};
+use super::super::{FragmentSettings, Placed};
 use super::{Check, is_true};
 
 impl Check<'_> {
-    /// The timers, and a sentence for each that is shorter than its RFC says.
-    pub(in super::super) fn timers(&mut self, given: PartialTimers) -> (TimerSettings, Vec<String>) {
+    /// The timers of sessions and that of fragments, and a sentence for each that is shorter than its RFC says.
+    pub(in super::super) fn timers(&mut self, given: PartialTimers) -> (Timers, Duration, Vec<String>) {
         let PartialTimers {
             tcp_established,
             tcp_transitory,
@@ -23,68 +24,61 @@ impl Check<'_> {
             block_idle,
             below_rfc,
         } = given;
-        let default = TimerSettings::default();
+        let default = Timers::DEFAULT;
         let (second, minute) = (Duration::from_secs(1), Duration::from_mins(1));
         let (hour, day) = (minute * 60, minute * 60 * 24);
-        let mut timers = Timers { check: self, may_be_below: is_true(below_rfc.as_ref()), below: Vec::new() };
-        let settings = TimerSettings {
-            tcp_established: timers.timer(
+        let mut read = Reader { check: self, may_be_below: is_true(below_rfc.as_ref()), below: Vec::new() };
+        let timers = Timers {
+            tcp_established: read.timer(
                 "tcp_established",
                 tcp_established.as_ref(),
                 default.tcp_established,
                 (second, day * 30),
                 Some((minute * 124, "RFC 5382 REQ-5")),
             ),
-            tcp_transitory: timers.timer(
+            tcp_transitory: read.timer(
                 "tcp_transitory",
                 tcp_transitory.as_ref(),
                 default.tcp_transitory,
                 (second, day),
                 Some((minute * 4, "RFC 5382 REQ-5")),
             ),
-            tcp_incoming_syn: timers.timer(
+            tcp_incoming_syn: read.timer(
                 "tcp_incoming_syn",
                 tcp_incoming_syn.as_ref(),
                 default.tcp_incoming_syn,
                 (second, minute * 10),
                 Some((second * 6, "RFC 6146 §4")),
             ),
-            udp: timers.timer(
+            udp: read.timer(
                 "udp",
                 udp.as_ref(),
                 default.udp,
                 (second, day),
                 Some((minute * 2, "RFC 4787 REQ-5")),
             ),
-            icmp: timers.timer(
+            icmp: read.timer(
                 "icmp",
                 icmp.as_ref(),
                 default.icmp,
                 (second, day),
                 Some((minute, "RFC 5508 REQ-2")),
             ),
-            port_rest: timers.timer(
+            port_rest: read.timer(
                 "port_rest",
                 port_rest.as_ref(),
                 default.port_rest,
                 (Duration::ZERO, day),
                 Some((minute * 2, "RFC 6888 REQ-8")),
             ),
-            tcp_port_rest: timers.timer(
+            tcp_port_rest: read.timer(
                 "tcp_port_rest",
                 tcp_port_rest.as_ref(),
                 default.tcp_port_rest,
                 (Duration::ZERO, day),
                 None,
             ),
-            fragment: timers.timer(
-                "fragment",
-                fragment.as_ref(),
-                default.fragment,
-                (second, minute * 2),
-                Some((second * 2, "RFC 6146 §4")),
-            ),
-            block_idle: timers.timer(
+            block_idle: read.timer(
                 "block_idle",
                 block_idle.as_ref(),
                 default.block_idle,
@@ -92,19 +86,26 @@ impl Check<'_> {
                 None,
             ),
         };
-        let below = timers.below;
-        (settings, below)
+        let fragment = read.timer(
+            "fragment",
+            fragment.as_ref(),
+            FragmentSettings::default().timeout,
+            (second, minute * 2),
+            Some((second * 2, "RFC 6146 §4")),
+        );
+        let below = read.below;
+        (timers, fragment, below)
     }
 }
 
 /// What reads timers.
-struct Timers<'c, 'p> {
+struct Reader<'c, 'p> {
     check: &'c mut Check<'p>,
     may_be_below: bool,
     below: Vec<String>,
 }
 
-impl Timers<'_, '_> {
+impl Reader<'_, '_> {
     fn timer(
         &mut self,
         name: &'static str,
