@@ -79,17 +79,6 @@ impl Plan {
         claimed
     }
 
-    /// Addresses of the pools that an explicit mapping has: they are nobody else's.
-    pub fn mapped_addresses(&self, settings: &Settings) -> Vec<Ipv4Addr> {
-        let within = |(pool, eam): (Ipv4Net, Ipv4Net)| {
-            let first = pool.network().max(eam.network()).to_bits();
-            let last = pool.broadcast().min(eam.broadcast()).to_bits();
-            (first..=last).map(Ipv4Addr::from_bits)
-        };
-        let pairs = self.pools.iter().flat_map(|pool| settings.eams.iter().map(|eam| (pool.net, eam.ipv4())));
-        pairs.flat_map(within).collect()
-    }
-
     /// What the NAT64 engine is told. Without anything to share it is as small as it can be.
     pub fn nat(&self, settings: &Settings) -> NatConfig {
         let shared = || self.pools.iter().filter(|pool| pool.sharing == Sharing::Ports);

@@ -154,6 +154,25 @@ impl Settings {
         self.translation_prefixes.iter().map(|prefix| Ipv6Net::from(*prefix)).collect()
     }
 
+    /// Static pairs and explicit mappings: the former are mappings of one address each.
+    pub fn mappings(&self) -> Vec<Eam> {
+        let pairs = self.static_pairs.iter().map(|pair| Eam::pair(pair.address, pair.host));
+        pairs.chain(self.eams.iter().copied()).collect()
+    }
+
+    /// Addresses in these networks that a host has for good, by a static pair or a mapping: they are nobody else's.
+    pub fn mapped_within(&self, nets: impl Iterator<Item = Ipv4Net>) -> Vec<Ipv4Addr> {
+        let mapped: Vec<_> = self.mappings().iter().map(Eam::ipv4).collect();
+        let common = |net: Ipv4Net| {
+            mapped.iter().flat_map(move |mapped| {
+                let first = net.network().max(mapped.network()).to_bits();
+                let last = net.broadcast().min(mapped.broadcast()).to_bits();
+                (first..=last).map(Ipv4Addr::from_bits)
+            })
+        };
+        nets.flat_map(common).collect()
+    }
+
     /// The length of the prefix that leases blocks of ports: 128 where each host does so for itself.
     pub fn lease_prefix_len(&self) -> u8 {
         match self.sessions.block_for {

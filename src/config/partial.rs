@@ -191,7 +191,7 @@ sections! {
         new_sessions_per_second: u32,
         new_sessions_burst: u32,
     }
-    /// What was given of [`TimerSettings`](super::TimerSettings).
+    /// What was given of [`Timers`](fast_nat::nat64::Timers), and how long a fragment waits for the others.
     PartialTimers {
         tcp_established: Duration,
         tcp_transitory: Duration,

@@ -2,8 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use fast_nat::{Deterministic, DeterministicConfig, DeterministicNet, Eam, EamTable, InvalidDeterministic};
-use ipnet::Ipv4Net;
+use fast_nat::{Deterministic, DeterministicConfig, DeterministicNet, EamTable, InvalidDeterministic};
 
 use crate::config::{Forward, ForwardProtocol, Pools, Settings, Sharing};
 use crate::records::Protocol;
@@ -25,17 +24,7 @@ pub fn plan(settings: &Settings) -> Option<Result<Deterministic, InvalidDetermin
             reserved_ports: pool.reserved(),
         })
         .collect();
-    let mut reserved_addresses = Vec::new();
-    for mapped in mappings(settings).iter().map(Eam::ipv4) {
-        for pool in nets.iter().map(|pool| pool.net) {
-            // Of two networks with an address in common, one contains the other.
-            if pool.contains(&mapped) {
-                reserved_addresses.extend(addresses(mapped));
-            } else if mapped.contains(&pool) {
-                reserved_addresses.extend(addresses(pool));
-            }
-        }
-    }
+    let reserved_addresses = settings.mapped_within(nets.iter().map(|net| net.net));
     Some(Deterministic::new(DeterministicConfig {
         hosts: deterministic.hosts.clone(),
         subscriber_prefix_len: settings.quota.subscriber_prefix_len,
@@ -44,16 +33,6 @@ pub fn plan(settings: &Settings) -> Option<Result<Deterministic, InvalidDetermin
         ports_per_subscriber: deterministic.ports_per_subscriber,
         block_size: settings.sessions.block_size,
     }))
-}
-
-fn addresses(net: Ipv4Net) -> impl Iterator<Item = Ipv4Addr> {
-    (net.network().to_bits()..=net.broadcast().to_bits()).map(Ipv4Addr::from_bits)
-}
-
-/// Static pairs and explicit mappings: the former are mappings of one address each.
-fn mappings(settings: &Settings) -> Vec<Eam> {
-    let pairs = settings.static_pairs.iter().map(|pair| Eam::pair(pair.address, pair.host));
-    pairs.chain(settings.eams.iter().copied()).collect()
 }
 
 /// The host that has this port by configuration, whatever the time: by a forward, a static pair or an explicit mapping.
@@ -70,7 +49,7 @@ pub fn fixed(settings: &Settings, address: Ipv4Addr, port: u16, protocol: Option
     };
     let mut hosts: Vec<_> =
         settings.forwards.iter().filter(leads_there).map(|forward| forward.host).collect();
-    let mapped = EamTable::new(mappings(settings)).ok().and_then(|table| table.to_v6(address));
+    let mapped = EamTable::new(settings.mappings()).ok().and_then(|table| table.to_v6(address));
     hosts.extend(mapped);
     hosts.sort_unstable();
     hosts.dedup();

@@ -30,12 +30,10 @@ impl Supply {
     pub(super) fn new(shared: &Shared, log: Logger) -> Result<Self, String> {
         let (plan, settings) = (&shared.plan, &shared.settings);
         let of = |sharing| plan.pools.iter().filter(move |pool: &&PoolSettings| pool.sharing == sharing);
-        let mut reserved: Vec<_> = settings.static_pairs.iter().map(|pair| pair.address).collect();
-        reserved.push(plan.router_address);
-        let mapped = plan.mapped_addresses(settings);
+        let mapped = settings.mapped_within(plan.nets().into_iter());
         let config = PoolConfig {
             pools: of(Sharing::Exclusive).map(|pool| pool.net).collect(),
-            reserved: reserved.iter().chain(&mapped).copied().collect(),
+            reserved: mapped.iter().copied().chain([plan.router_address]).collect(),
             max_leases_per_subnet: plan.max_leases_per_subnet(settings),
             rest: settings.address_rest,
         };
@@ -45,19 +43,14 @@ impl Supply {
             net: pool.net,
             first_port: pool.ports.first(),
             last_port: pool.ports.last(),
-            reserved_ports: pool
-                .reserved_ports
-                .iter()
-                .flat_map(|range| range.first()..=range.last())
-                .collect(),
+            reserved_ports: pool.reserved(),
         });
         // The router's own address is shared like the others: what is for nobody else is for the router.
-        let taken = settings.static_pairs.iter().map(|pair| pair.address).chain(mapped);
         let config = BlockPoolConfig {
             nets: nets.collect(),
             block_size: settings.sessions.block_size,
             max_ports_per_subscriber: settings.quota.most_ports(plan.automatic),
-            reserved_addresses: taken.collect(),
+            reserved_addresses: mapped,
             reserved_endpoints: settings
                 .forwards
                 .iter()

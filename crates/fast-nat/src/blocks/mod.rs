@@ -24,8 +24,10 @@ pub struct PortNet {
 }
 
 impl PortNet {
+    /// Whether a port is given, if the reserved ones are in order.
     fn gives(&self, port: u16) -> bool {
-        (self.first_port..=self.last_port).contains(&port) && !self.reserved_ports.contains(&port)
+        (self.first_port..=self.last_port).contains(&port)
+            && self.reserved_ports.binary_search(&port).is_err()
     }
 }
 
@@ -136,16 +138,17 @@ impl BlockPool {
                 return Err(InvalidPool::Ports(net.first_port, net.last_port));
             }
         }
-        let nets = Self::nets(config);
+        let mut config = config.clone();
+        for net in &mut config.nets {
+            // Nearly all of 65,536 ports may be reserved, and each is looked for.
+            net.reserved_ports.sort_unstable();
+        }
+        let nets = Self::nets(&config);
         if let Some(net) = nets.iter().find(|net| net.blocks_per_address() == 0) {
             return Err(InvalidPool::NoBlock(net.net(), config.block_size));
         }
-        Ok(Self {
-            config: config.clone(),
-            nets,
-            hasher: config.seed.map_or_else(Hasher::random, Hasher::seeded),
-            randoms: 0,
-        })
+        let hasher = config.seed.map_or_else(Hasher::random, Hasher::seeded);
+        Ok(Self { config, nets, hasher, randoms: 0 })
     }
 
     fn nets(config: &BlockPoolConfig) -> Vec<Addresses> {
@@ -291,3 +294,6 @@ impl BlockPool {
         (first_port..=last).filter(|port| !net.gives(*port) || single(*port)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
