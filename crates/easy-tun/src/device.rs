@@ -7,7 +7,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use tun::AbstractDevice;
 
-use crate::{Error, QueueHandle, name, sys};
+use crate::{Error, Offloads, QueueHandle, name, sys};
 
 /// The most queues that Linux allows on one TUN device (`MAX_TAP_QUEUES`).
 pub const MAX_QUEUES: usize = 256;
@@ -24,12 +24,15 @@ pub struct DeviceBuilder {
     /// Whether the device, its addresses and its routes stay when the last descriptor is closed. An adopted device
     /// takes this value too.
     pub persist: bool,
+    /// What the kernel may leave to whoever reads the queues. With any of these each packet has a header of
+    /// [`HEADER`](crate::HEADER) bytes in front.
+    pub offloads: Offloads,
 }
 
 impl DeviceBuilder {
-    /// A device with one queue that goes away with its last descriptor.
+    /// A device with one queue and without offloads that goes away with its last descriptor.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), mtu: None, queues: 1, persist: false }
+        Self { name: name.into(), mtu: None, queues: 1, persist: false, offloads: Offloads::empty() }
     }
 
     /// Sets [`Self::mtu`].
@@ -53,6 +56,13 @@ impl DeviceBuilder {
         self
     }
 
+    /// Sets [`Self::offloads`]. What the kernel does not know is left out: [`Device::offloads`] says what is on.
+    #[must_use]
+    pub fn offloads(mut self, offloads: Offloads) -> Self {
+        self.offloads = offloads;
+        self
+    }
+
     /// Makes the device in the calling thread's network namespace, or adopts a multi-queue TUN device of that name
     /// that was left persistent and that nobody uses. The link is left down and without addresses if it is new, and
     /// as it is if it is adopted.
@@ -62,20 +72,19 @@ impl DeviceBuilder {
             return Err(Error::QueueCount { asked: self.queues, most: MAX_QUEUES });
         }
         let first = open_node()?;
-        let (name, adopted) = match sys::attach(first.as_fd(), &self.name, true) {
+        let header = !self.offloads.is_empty() && sys::knows_header(first.as_fd());
+        let (name, adopted) = match sys::attach(first.as_fd(), &self.name, true, header) {
             Ok(name) => (name, false),
             Err(Errno::EBUSY) => {
-                let name = sys::attach(first.as_fd(), &self.name, false)
+                let name = sys::attach(first.as_fd(), &self.name, false, header)
                     .map_err(|errno| refused(&self.name, 1, errno))?;
                 (name, true)
             }
             Err(errno) => return Err(refused(&self.name, 1, errno)),
         };
-        let mut queues = vec![Arc::new(QueueHandle::new(first, 0))];
+        let mut queues = vec![Arc::new(QueueHandle::new(first, 0, header))];
         for number in 1..self.queues {
-            let next = open_node()?;
-            sys::attach(next.as_fd(), &name, false).map_err(|errno| refused(&name, number + 1, errno))?;
-            queues.push(Arc::new(QueueHandle::new(next, number)));
+            queues.push(attach_next(&name, number, header)?);
         }
         // A multi-queue device lets any process add queues, and would then share out the flows among strangers.
         if adopted && sys::attached_queues(&name).is_some_and(|attached| attached > queues.len()) {
@@ -90,7 +99,9 @@ impl DeviceBuilder {
         if let Some(mtu) = self.mtu {
             set_mtu(&mut control, &name, mtu)?;
         }
-        let device = Device { control, name, index, queues, adopted };
+        let offloads = offloads(if header { self.offloads } else { Offloads::empty() }, header, &queues[0])
+            .map_err(|errno| Error::system(format!("setting the offloads of {name}"), errno))?;
+        let device = Device { control, name, index, queues, adopted, offloads };
         device.set_persist(self.persist)?;
         Ok(device)
     }
@@ -105,6 +116,7 @@ pub struct Device {
     index: u32,
     queues: Vec<Arc<QueueHandle>>,
     adopted: bool,
+    offloads: Offloads,
 }
 
 impl Device {
@@ -121,6 +133,11 @@ impl Device {
     /// Whether the device existed before and was taken over.
     pub fn adopted(&self) -> bool {
         self.adopted
+    }
+
+    /// What the kernel granted of the offloads that were asked for.
+    pub fn offloads(&self) -> Offloads {
+        self.offloads
     }
 
     /// All queues, by number.
@@ -140,11 +157,9 @@ impl Device {
             return Err(Error::QueueCount { asked: queues, most: MAX_QUEUES });
         }
         self.queues.truncate(queues);
+        let header = self.queues[0].header() > 0;
         for number in self.queues.len()..queues {
-            let next = open_node()?;
-            sys::attach(next.as_fd(), &self.name, false)
-                .map_err(|errno| refused(&self.name, number + 1, errno))?;
-            self.queues.push(Arc::new(QueueHandle::new(next, number)));
+            self.queues.push(attach_next(&self.name, number, header)?);
         }
         Ok(())
     }
@@ -174,8 +189,24 @@ impl fmt::Debug for Device {
             .field("index", &self.index)
             .field("queues", &self.queues)
             .field("adopted", &self.adopted)
+            .field("offloads", &self.offloads)
             .finish_non_exhaustive()
     }
+}
+
+/// One more queue. The header is the whole device's, so that each queue must ask for it like the first one.
+fn attach_next(name: &str, number: usize, header: bool) -> Result<Arc<QueueHandle>, Error> {
+    let next = open_node()?;
+    sys::attach(next.as_fd(), name, false, header).map_err(|errno| refused(name, number + 1, errno))?;
+    Ok(Arc::new(QueueHandle::new(next, number, header)))
+}
+
+/// Offloads are the whole device's, and stay with a persistent one: what is not asked for is turned off.
+fn offloads(wanted: Offloads, header: bool, queue: &QueueHandle) -> nix::Result<Offloads> {
+    if header {
+        sys::set_header(queue.as_fd())?;
+    }
+    wanted.request(queue.as_fd())
 }
 
 fn control(name: &str, queue: &QueueHandle) -> Result<tun::Device, Error> {

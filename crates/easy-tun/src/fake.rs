@@ -21,9 +21,14 @@ pub struct FakeDevice {
 }
 
 impl FakeDevice {
-    /// A device with this many queues of this capacity.
+    /// A device with this many queues of this capacity, and of bare packets.
     pub fn new(queues: usize, capacity: usize) -> Self {
-        Self { queues: (0..queues).map(|_| Arc::new(Pair::new(capacity))).collect() }
+        Self::with_header(queues, capacity, 0)
+    }
+
+    /// The same with a header of this length in front of each packet, which the test writes and reads.
+    pub fn with_header(queues: usize, capacity: usize, header: usize) -> Self {
+        Self { queues: (0..queues).map(|_| Arc::new(Pair::new(capacity, header))).collect() }
     }
 
     /// The router's side of a queue, to be kept where a real [`crate::QueueHandle`] would be.
@@ -106,6 +111,10 @@ pub struct FakeQueue {
 }
 
 impl PacketIo for FakeQueue {
+    fn header(&self) -> usize {
+        self.pair.header
+    }
+
     async fn readable(&self) -> io::Result<()> {
         let inbound = &self.pair.inbound;
         inbound.wait(|state| state.errno != 0 || !state.packets.is_empty()).await;
@@ -127,13 +136,13 @@ impl PacketIo for FakeQueue {
         }))
     }
 
-    fn try_write(&self, packet: &[u8]) -> io::Result<Written> {
+    fn try_write(&self, frame: &[u8]) -> io::Result<Written> {
         self.pair.outbound.check()?;
         // The kernel looks at the version only, and so does this.
-        if !matches!(packet.first().map(|byte| byte >> 4), Some(4 | 6)) {
+        if !matches!(frame.get(self.pair.header).map(|byte| byte >> 4), Some(4 | 6)) {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
-        Ok(if self.pair.outbound.push(packet.to_vec()).is_ok() { Written::Done } else { Written::WouldBlock })
+        Ok(if self.pair.outbound.push(frame.to_vec()).is_ok() { Written::Done } else { Written::WouldBlock })
     }
 }
 
@@ -141,11 +150,12 @@ impl PacketIo for FakeQueue {
 struct Pair {
     inbound: Direction,
     outbound: Direction,
+    header: usize,
 }
 
 impl Pair {
-    fn new(capacity: usize) -> Self {
-        Self { inbound: Direction::new(capacity), outbound: Direction::new(capacity) }
+    fn new(capacity: usize, header: usize) -> Self {
+        Self { inbound: Direction::new(capacity), outbound: Direction::new(capacity), header }
     }
 }
 

@@ -16,27 +16,33 @@ pub enum Written {
     WouldBlock,
 }
 
-/// One queue of packets, each read and written whole, starting at its IP header.
+/// One queue of packets, each read and written whole. With offloads each is a frame: a header of [`Self::header`] bytes, and behind it
+/// the packet, which starts at its IP header.
 ///
 /// Several tasks may use one queue at the same time, and each packet goes to one of them. Nothing is queued in here.
 ///
 /// What errors mean on a real queue: `EIO` on writing, the link is down; `EINVAL` on writing, the packet is neither
 /// IPv4 nor IPv6; `EBADFD`, the device was deleted and this queue will never work again.
 pub trait PacketIo: Send + Sync {
+    /// The length of the header in front of each packet, in bytes: [`HEADER`](crate::HEADER), or 0 where packets are bare.
+    fn header(&self) -> usize {
+        0
+    }
+
     /// Waits until [`Self::try_read`] is worth a try.
     fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
 
     /// Waits until [`Self::try_write`] is worth a try after it said [`Written::WouldBlock`].
     fn writable(&self) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// Reads one packet and answers with its length in bytes, or `None` when there is none just now. A packet longer
-    /// than the buffer is cut to it: one byte of room more than the longest good packet shows it.
+    /// Reads one frame and answers with its length in bytes, or `None` when there is none just now. A frame longer than the buffer is cut
+    /// to it: one byte of room more than the longest good one shows it.
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>>;
 
-    /// Writes one packet.
-    fn try_write(&self, packet: &[u8]) -> io::Result<Written>;
+    /// Writes one frame.
+    fn try_write(&self, frame: &[u8]) -> io::Result<Written>;
 
-    /// Reads packets into the free slots of the batch, as many as there are without waiting, and answers with their
+    /// Reads packets into the free room of the batch, as many as there are without waiting, and answers with their
     /// number. An error after the first packet is kept for the next call, which will meet it again.
     fn try_read_batch(&self, batch: &mut Batch) -> io::Result<usize> {
         let before = batch.len();
@@ -52,12 +58,12 @@ pub trait PacketIo: Send + Sync {
         Ok(batch.len() - before)
     }
 
-    /// Writes packets in order until one would block or fails, and answers with the number written; the error is
+    /// Writes frames in order until one would block or fails, and answers with the number written; the error is
     /// answered when it is the first packet that fails.
-    fn try_write_batch<'a>(&self, packets: impl IntoIterator<Item = &'a [u8]>) -> io::Result<usize> {
+    fn try_write_batch<'a>(&self, frames: impl IntoIterator<Item = &'a [u8]>) -> io::Result<usize> {
         let mut written = 0;
-        for packet in packets {
-            match self.try_write(packet) {
+        for frame in frames {
+            match self.try_write(frame) {
                 Ok(Written::Done) => written += 1,
                 Err(error) if written == 0 => return Err(error),
                 Ok(Written::WouldBlock) | Err(_) => break,
@@ -66,7 +72,7 @@ pub trait PacketIo: Send + Sync {
         Ok(written)
     }
 
-    /// Waits for one packet and answers with its length.
+    /// Waits for one frame and answers with its length.
     fn read(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send {
         async move {
             loop {
@@ -78,10 +84,10 @@ pub trait PacketIo: Send + Sync {
         }
     }
 
-    /// Writes one packet, waiting as long as the kernel takes nothing.
-    fn write(&self, packet: &[u8]) -> impl Future<Output = io::Result<()>> + Send {
+    /// Writes one frame, waiting as long as the kernel takes nothing.
+    fn write(&self, frame: &[u8]) -> impl Future<Output = io::Result<()>> + Send {
         async move {
-            while self.try_write(packet)? == Written::WouldBlock {
+            while self.try_write(frame)? == Written::WouldBlock {
                 self.writable().await?;
             }
             Ok(())

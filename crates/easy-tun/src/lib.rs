@@ -6,6 +6,7 @@ mod error;
 mod fake;
 mod io;
 mod name;
+mod offloads;
 mod queue;
 mod sys;
 
@@ -15,4 +16,5 @@ pub use error::Error;
 pub use fake::{FakeDevice, FakeHandle, FakeQueue, Full};
 pub use io::{OpenQueue, PacketIo, Written};
 pub use name::check as check_name;
+pub use offloads::{HEADER, Offloads};
 pub use queue::{AsyncQueue, QueueHandle};

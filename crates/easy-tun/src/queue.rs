@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::{OpenQueue, PacketIo, Written, sys};
+use crate::{HEADER, OpenQueue, PacketIo, Written, sys};
 
 // A deleted device announces itself by an error and not by something to read, so both are waited for. They are tried
 // one after the other: tokio's `try_io` takes a combined interest for one that is never ready.
@@ -19,11 +19,12 @@ const WRITING: [Interest; 2] = [Interest::WRITABLE, Interest::ERROR];
 pub struct QueueHandle {
     fd: OwnedFd,
     number: usize,
+    header: usize,
 }
 
 impl QueueHandle {
-    pub(crate) fn new(fd: OwnedFd, number: usize) -> Self {
-        Self { fd, number }
+    pub(crate) fn new(fd: OwnedFd, number: usize, header: bool) -> Self {
+        Self { fd, number, header: if header { HEADER } else { 0 } }
     }
 
     /// Its place in the device: 0 for the first queue.
@@ -31,10 +32,15 @@ impl QueueHandle {
         self.number
     }
 
+    /// The length of the header in front of each packet, in bytes: [`HEADER`], or 0 for bare packets.
+    pub fn header(&self) -> usize {
+        self.header
+    }
+
     /// Opens a worker's end of the queue inside the calling tokio runtime. Ends are independent of each other: when
     /// one is dropped the queue and what waits in it stay.
     pub fn open(&self) -> io::Result<AsyncQueue> {
-        Ok(AsyncQueue { fd: sys::register(self.fd.try_clone()?)?, number: self.number })
+        Ok(AsyncQueue { fd: sys::register(self.fd.try_clone()?)?, number: self.number, header: self.header })
     }
 }
 
@@ -57,6 +63,7 @@ impl AsFd for QueueHandle {
 pub struct AsyncQueue {
     fd: AsyncFd<OwnedFd>,
     number: usize,
+    header: usize,
 }
 
 impl AsyncQueue {
@@ -83,6 +90,10 @@ impl AsyncQueue {
 // `tun`'s own `recv` clears a buffer of 1,504 bytes at each call and its `Read` wants the device for itself alone, so
 // packets are read and written by the bare system calls.
 impl PacketIo for AsyncQueue {
+    fn header(&self) -> usize {
+        self.header
+    }
+
     async fn readable(&self) -> io::Result<()> {
         // The guard is dropped as it is: only a read that would block clears the readiness.
         self.fd.ready(READING[0] | READING[1]).await.map(drop)
@@ -96,8 +107,8 @@ impl PacketIo for AsyncQueue {
         self.when_ready(READING, |fd| sys::unless_blocked(|| nix::unistd::read(fd, buffer)))
     }
 
-    fn try_write(&self, packet: &[u8]) -> io::Result<Written> {
-        let write = |fd: &OwnedFd| sys::unless_blocked(|| nix::unistd::write(fd, packet));
+    fn try_write(&self, frame: &[u8]) -> io::Result<Written> {
+        let write = |fd: &OwnedFd| sys::unless_blocked(|| nix::unistd::write(fd, frame));
         // A TUN device is nearly always writable, and tokio learns of it only after its first poll, so the first
         // attempt does not ask; the second clears the readiness that `writable` waits for.
         let written = match blocked(write(self.fd.get_ref()))? {
@@ -106,10 +117,10 @@ impl PacketIo for AsyncQueue {
         };
         match written {
             None => Ok(Written::WouldBlock),
-            Some(length) if length == packet.len() => Ok(Written::Done),
+            Some(length) if length == frame.len() => Ok(Written::Done),
             Some(length) => Err(io::Error::new(
                 io::ErrorKind::WriteZero,
-                format!("the device took {length} of {} bytes", packet.len()),
+                format!("the device took {length} of {} bytes", frame.len()),
             )),
         }
     }

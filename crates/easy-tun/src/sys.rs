@@ -1,7 +1,7 @@
-//! The system calls that no crate offers: attaching a queue to a multi-queue TUN device, persistence, the number of
-//! attached queues, and the registration of a descriptor with tokio.
+//! The system calls that no crate offers: attaching a queue to a multi-queue TUN device, persistence, offloads, the number
+//! of attached queues, and the registration of a descriptor with tokio.
 //!
-//! Unsafe code: three ioctls with the structures the kernel documents for them, and `AsyncFd::register`, whose
+//! Unsafe code: ioctls with the integers and structures the kernel documents for them, and `AsyncFd::register`, whose
 //! contract an `OwnedFd` fulfils.
 #![allow(unsafe_code)]
 
@@ -15,12 +15,17 @@ use nix::sys::stat::Mode;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::HEADER;
+
 /// Make the device, and refuse one that exists (`IFF_TUN_EXCL`, missing in `libc` for this type).
 const EXCLUSIVE: libc::c_int = 0x8000;
 
 nix::ioctl_write_int!(tun_set_persist, b'T', 203);
+nix::ioctl_write_int!(tun_set_offload, b'T', 208);
 
 mod raw {
+    nix::ioctl_read!(tun_get_features, b'T', 207, libc::c_uint);
+    nix::ioctl_write_ptr!(tun_set_header, b'T', 216, libc::c_int);
     nix::ioctl_write_ptr_bad!(
         tun_set_iff,
         nix::request_code_write!(b'T', 202, size_of::<libc::c_int>()),
@@ -35,10 +40,19 @@ pub(crate) fn open_node() -> nix::Result<OwnedFd> {
 }
 
 /// Attaches the descriptor as one more queue of the device, which is made if it does not exist; with `exclusive` an
-/// existing one is `EBUSY`. Packets are bare IP packets. Answers with the device's name.
-pub(crate) fn attach(queue: BorrowedFd<'_>, name: &str, exclusive: bool) -> nix::Result<String> {
+/// existing one is `EBUSY`. Packets are bare IP packets, or with `header` have a `virtio_net_hdr` in front; what was said last
+/// holds for all queues. Answers with the device's name.
+pub(crate) fn attach(
+    queue: BorrowedFd<'_>,
+    name: &str,
+    exclusive: bool,
+    header: bool,
+) -> nix::Result<String> {
     let mut request = interface_request(name);
     let mut flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE;
+    if header {
+        flags |= libc::IFF_VNET_HDR;
+    }
     if exclusive {
         flags |= EXCLUSIVE;
     }
@@ -55,6 +69,28 @@ pub(crate) fn attach(queue: BorrowedFd<'_>, name: &str, exclusive: bool) -> nix:
 pub(crate) fn set_persist(queue: BorrowedFd<'_>, persist: bool) -> nix::Result<()> {
     // SAFETY: the argument is a plain integer.
     unsafe { tun_set_persist(queue.as_raw_fd(), libc::c_ulong::from(persist)) }.map(drop)
+}
+
+/// Whether this kernel can put a `virtio_net_hdr` in front of packets.
+pub(crate) fn knows_header(node: BorrowedFd<'_>) -> bool {
+    let mut features = 0;
+    // SAFETY: the kernel writes one unsigned integer, which `features` is.
+    let answer = unsafe { raw::tun_get_features(node.as_raw_fd(), &raw mut features) };
+    answer.is_ok() && features & libc::IFF_VNET_HDR.cast_unsigned() != 0
+}
+
+/// Sets the length of the header in front of packets to [`HEADER`]: whoever had the device before may have chosen another one.
+pub(crate) fn set_header(queue: BorrowedFd<'_>) -> nix::Result<()> {
+    #[allow(clippy::cast_possible_wrap, reason = "it is ten")]
+    let length = HEADER as libc::c_int;
+    // SAFETY: the kernel reads one integer, which lives until the call is over.
+    unsafe { raw::tun_set_header(queue.as_raw_fd(), &raw const length) }.map(drop)
+}
+
+/// Sets what the kernel may leave to us; `EINVAL` if it does not know one of these.
+pub(crate) fn set_offload(queue: BorrowedFd<'_>, mask: libc::c_uint) -> nix::Result<()> {
+    // SAFETY: the argument is a plain integer.
+    unsafe { tun_set_offload(queue.as_raw_fd(), libc::c_ulong::from(mask)) }.map(drop)
 }
 
 /// How many queues are attached to the device, by whomever; `None` on a kernel that does not tell.

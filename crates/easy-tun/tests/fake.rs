@@ -73,10 +73,10 @@ async fn batches_stop_at_their_bound_and_at_an_error() {
     for number in 0..6 {
         device.inject(0, [&[0x45, number][..], &[0; 18]].concat()).unwrap();
     }
-    let mut batch = Batch::new(BatchLayout { packets: 4, packet: 32, headroom: 28, tailroom: 0 });
+    let mut batch = Batch::new(BatchLayout { packets: 4, packet: 32, headroom: 28, bytes: 4096 }, 0);
     assert_eq!(queue.try_read_batch(&mut batch).unwrap(), 4);
     assert_eq!(queue.try_read_batch(&mut batch).unwrap(), 0, "a full batch reads nothing");
-    assert_eq!(queue.try_write_batch(batch.iter()).unwrap(), 4);
+    assert_eq!(queue.try_write_batch(batch.frames()).unwrap(), 4);
     batch.clear();
     assert_eq!(queue.try_read_batch(&mut batch).unwrap(), 2);
     device.fail(0, libc::EBADFD, 0);

@@ -99,7 +99,7 @@ fn a_batch_takes_what_is_there_in_order_and_drops_what_is_too_long() {
 
     block_on(async {
         let queue = device.queue(0).unwrap().open().unwrap();
-        let mut batch = Batch::new(BatchLayout { packets: 4, packet: 100, ..BatchLayout::default() });
+        let mut batch = Batch::new(BatchLayout { packets: 4, packet: 100, ..BatchLayout::default() }, 0);
         let mut seen = Vec::new();
         while seen.len() < 6 {
             queue.readable().await.unwrap();
