@@ -8,6 +8,7 @@ use crate::checksum::{Sum, addresses, pseudo_v6};
 use crate::headers::{FRAGMENT, ICMP, IPV4, IPV6, Ipv4Header, Ipv6Header};
 use crate::icmp::quote::{Room, embedded_reason, extensions, quote_end, read_head};
 use crate::icmp::{Head, LONGEST_ICMPV4_ERROR, LONGEST_ICMPV6_ERROR, Quoted, v4, v6};
+use crate::mss;
 use crate::offload::{Family, Offload};
 use crate::own::OWN_HOP_LIMIT;
 use crate::packets::{Packets, Verdict, frame};
@@ -144,6 +145,17 @@ impl<'a> Ipv6Packet<'a> {
     pub fn wire_length(&self) -> usize {
         let Parsed { start, upper_at, upper_length, .. } = self.packet;
         self.offload.wire_length(upper_at - start, upper_length)
+    }
+
+    /// Lowers the maximum segment size that a TCP SYN announces to at most `most` bytes of payload (RFC 9293 §3.7.1), for links on the
+    /// way whose ICMP errors get lost. Whether that changed the packet.
+    ///
+    /// It is never raised, and a SYN without this option stays one: it stands for 536 bytes over IPv4 and 1220 over IPv6. What
+    /// is a fragment or an error, and a SYN whose options are malformed, stays as it is. The checksum is updated (RFC 1624), but for
+    /// a partial one, which covers no options. Meant for packets that are translated next: an error would quote the change.
+    #[inline]
+    pub fn clamp_mss(&mut self, most: u16) -> bool {
+        mss::clamp(self.storage, &self.packet, self.offload.partial, most)
     }
 
     /// Why translation will refuse this packet, as far as its form alone decides it: to be asked before it costs a binding.

@@ -14,6 +14,7 @@ mod headers;
 mod icmp;
 mod ipv4;
 mod ipv6;
+mod mss;
 mod offload;
 mod own;
 mod packets;
