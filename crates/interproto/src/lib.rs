@@ -24,6 +24,7 @@ mod rewrite;
 mod tuple;
 mod upper;
 
+pub use checksum::Sum;
 pub use ipv4::Ipv4Packet;
 pub use ipv6::Ipv6Packet;
 pub use offload::VirtioNetHdr;
