@@ -6,6 +6,7 @@
 mod counters;
 pub mod fragments;
 pub mod hold;
+pub mod join;
 mod limiter;
 mod reason;
 mod router;

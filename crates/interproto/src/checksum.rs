@@ -7,12 +7,12 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 /// It counts modulo 2^64 - 1, of which 2^16 - 1 is a divisor: words of 32 and 64 bits are added as they are, a carry out of
 /// 64 bits comes back in at the lower end, and the complement of a sum is its negative.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Sum(u64);
+pub struct Sum(u64);
 
 impl Sum {
     /// The sum of bytes that begin at an even offset of what is summed.
     #[inline]
-    pub(crate) fn of(bytes: &[u8]) -> Self {
+    pub fn of(bytes: &[u8]) -> Self {
         // 64 bits hold the sum of 2^32 words of 32 bits.
         let mut sum = 0_u64;
         let mut words = bytes.chunks_exact(4);
@@ -37,13 +37,13 @@ impl Sum {
 
     /// This sum and one more word.
     #[inline(always)]
-    pub(crate) const fn and(self, word: u16) -> Self {
+    pub const fn and(self, word: u16) -> Self {
         self.plus(Self(word as u64))
     }
 
     /// This sum and another one.
     #[inline(always)]
-    pub(crate) const fn plus(self, other: Self) -> Self {
+    pub const fn plus(self, other: Self) -> Self {
         let (sum, carry) = self.0.overflowing_add(other.0);
         Self(sum + carry as u64)
     }
@@ -56,7 +56,7 @@ impl Sum {
 
     /// The sum in 16 bits. Zero only if every word was zero.
     #[inline(always)]
-    pub(crate) const fn fold(self) -> u16 {
+    pub const fn fold(self) -> u16 {
         // A number and the same with its halves exchanged: the sum of the halves is in the upper half, and the carry of the
         // lower one has come in.
         let sum = (self.0.wrapping_add(self.0.rotate_left(32)) >> 32) as u32;
@@ -65,7 +65,7 @@ impl Sum {
 
     /// The checksum of what was summed.
     #[inline(always)]
-    pub(crate) const fn checksum(self) -> u16 {
+    pub const fn checksum(self) -> u16 {
         !self.fold()
     }
 

@@ -8,9 +8,10 @@ use crate::checksum::{Sum, addresses, as_sent, pseudo_v6};
 use crate::headers::{FRAGMENT, Fragment, ICMP, IPV4, IPV6, Ipv4Header, Ipv6Header};
 use crate::icmp::quote::{Room, embedded_reason, extensions, quote_end, read_head};
 use crate::icmp::{Head, LONGEST_ICMPV4_ERROR, LONGEST_ICMPV6_ERROR, Quoted, v4, v6};
+use crate::mss;
 use crate::offload::{Family, Offload};
 use crate::own::OWN_HOP_LIMIT;
-use crate::packets::{FLAGS_AT, Packets, Segments, Verdict};
+use crate::packets::{FLAGS_AT, Packets, Segments, Verdict, frame};
 use crate::params::ZeroChecksum;
 use crate::parse::{ICMPV4, ICMPV6, Parsed, UDP, Upper, What, in_place, parse_v4, plain};
 use crate::upper::{Pseudo, Way, rewrite, rewrite_ported};
@@ -153,6 +154,24 @@ impl<'a> Ipv4Packet<'a> {
     #[inline]
     pub fn segments(&self) -> usize {
         self.offload.count(self.packet.upper_length)
+    }
+
+    /// The lengths of these packets together, in bytes: the packet's own length where it is one.
+    #[inline]
+    pub fn wire_length(&self) -> usize {
+        let Parsed { start, upper_at, upper_length, .. } = self.packet;
+        self.offload.wire_length(upper_at - start, upper_length)
+    }
+
+    /// Lowers the maximum segment size that a TCP SYN announces to at most `most` bytes of payload (RFC 9293 §3.7.1), for links on the
+    /// way whose ICMP errors get lost. Whether that changed the packet.
+    ///
+    /// It is never raised, and a SYN without this option stays one: it stands for 536 bytes over IPv4 and 1220 over IPv6. What
+    /// is a fragment or an error, and a SYN whose options are malformed, stays as it is. The checksum is updated (RFC 1624), but for
+    /// a partial one, which covers no options. Meant for packets that are translated next: an error would quote the change.
+    #[inline]
+    pub fn clamp_mss(&mut self, most: u16) -> bool {
+        mss::clamp(self.storage, &self.packet, self.offload.partial, most)
     }
 
     /// Why translation will refuse this packet, as far as its form alone decides it: to be asked before it costs a binding.
@@ -304,6 +323,12 @@ impl<'a> Ipv4Packet<'a> {
         self.error(reason.answer_v4()?, source, params)
     }
 
+    /// The same as a frame. See [`Self::error_framed`].
+    #[inline]
+    pub fn answer_framed(self, reason: DropReason, source: Ipv4Addr, params: &Params) -> Option<&'a [u8]> {
+        self.error_framed(reason.answer_v4()?, source, params)
+    }
+
     /// An `ICMPv4` error about this packet, for its sender, or `None` where none may be sent (RFC 1812 §4.3.2.7): about an
     /// error, about a fragment behind the first, to a multicast or broadcast address, from an address that is no single
     /// host's.
@@ -312,6 +337,20 @@ impl<'a> Ipv4Packet<'a> {
     /// quoted. Not to be called after [`Self::translate`] has answered [`Verdict::Forward`].
     #[cold]
     pub fn error(mut self, error: Icmpv4Error, source: Ipv4Addr, params: &Params) -> Option<&'a [u8]> {
+        let range = self.make_error(error, source, params)?;
+        self.storage.get(range)
+    }
+
+    /// The same as a TUN device with `IFF_VNET_HDR` takes it: behind [`VirtioNetHdr::LENGTH`] bytes that say nothing, since the
+    /// error is whole. See [`Packets::next_framed`].
+    #[cold]
+    pub fn error_framed(mut self, error: Icmpv4Error, source: Ipv4Addr, params: &Params) -> Option<&'a [u8]> {
+        let range = self.make_error(error, source, params)?;
+        frame(self.storage, range, VirtioNetHdr::default())
+    }
+
+    /// Writes the error into the packet's storage, and says where it lies.
+    fn make_error(&mut self, error: Icmpv4Error, source: Ipv4Addr, params: &Params) -> Option<Range<usize>> {
         if !self.may_be_answered() {
             return None;
         }
@@ -347,13 +386,26 @@ impl<'a> Ipv4Packet<'a> {
             destination: sender,
         };
         header.write(self.storage, start);
-        self.storage.get(start..end)
+        Some(start..end)
     }
 
     /// The reply to an echo request that was sent to the router itself (RFC 1122 §3.2.2.6), in the packet's place: without
     /// its options. `None`: it is none, its checksum is wrong, or no reply may be sent to its source.
     #[cold]
-    pub fn echo_reply(self) -> Option<&'a [u8]> {
+    pub fn echo_reply(mut self) -> Option<&'a [u8]> {
+        let range = self.make_echo_reply()?;
+        self.storage.get(range)
+    }
+
+    /// The same as a frame. See [`Self::error_framed`].
+    #[cold]
+    pub fn echo_reply_framed(mut self) -> Option<&'a [u8]> {
+        let range = self.make_echo_reply()?;
+        frame(self.storage, range, VirtioNetHdr::default())
+    }
+
+    /// Writes the reply into the packet's storage, and says where it lies.
+    fn make_echo_reply(&mut self) -> Option<Range<usize>> {
         if !self.is_echo_request() || !self.may_be_answered() || self.offload.partial {
             return None;
         }
@@ -378,7 +430,7 @@ impl<'a> Ipv4Packet<'a> {
             destination: source,
         };
         header.write(self.storage, start);
-        self.storage.get(start..end)
+        Some(start..end)
     }
 
     /// Where the first segment ends. Its headers get the lengths that they have on the wire.
@@ -523,7 +575,10 @@ fn pseudo(packet: &Parsed<Ipv4Addr>, source: Ipv6Addr, destination: Ipv6Addr, pa
 }
 
 // In front of an error's inner transport header grow two IPv6 headers, one of them with a fragment header, around the ICMP
-// header, where two IPv4 headers were; with extensions behind it, it may make room for padding too.
+// header, where two IPv4 headers were; with extensions behind it, it may make room for padding too. In front of all that lies the
+// description of a frame.
 const _: () = assert!(
-    HEADROOM >= (IPV6 + ICMP + IPV6 + FRAGMENT) - (IPV4 + ICMP + IPV4) + v6::LENGTH_UNIT - v4::LENGTH_UNIT
+    HEADROOM
+        >= (IPV6 + ICMP + IPV6 + FRAGMENT) - (IPV4 + ICMP + IPV4) + v6::LENGTH_UNIT - v4::LENGTH_UNIT
+            + VirtioNetHdr::LENGTH
 );

@@ -8,9 +8,10 @@ use crate::checksum::{Sum, addresses, pseudo_v6};
 use crate::headers::{FRAGMENT, ICMP, IPV4, IPV6, Ipv4Header, Ipv6Header};
 use crate::icmp::quote::{Room, embedded_reason, extensions, quote_end, read_head};
 use crate::icmp::{Head, LONGEST_ICMPV4_ERROR, LONGEST_ICMPV6_ERROR, Quoted, v4, v6};
+use crate::mss;
 use crate::offload::{Family, Offload};
 use crate::own::OWN_HOP_LIMIT;
-use crate::packets::{Packets, Verdict};
+use crate::packets::{Packets, Verdict, frame};
 use crate::params::LEAST_IPV6_MTU;
 use crate::parse::{
     ICMPV4, ICMPV6, Parsed, UDP, Upper, What, fragment_header_at, in_place, parse_v6, plain, segments_left_at,
@@ -137,6 +138,24 @@ impl<'a> Ipv6Packet<'a> {
     #[inline]
     pub fn segments(&self) -> usize {
         self.offload.count(self.packet.upper_length)
+    }
+
+    /// The lengths of these packets together, in bytes: the packet's own length where it is one.
+    #[inline]
+    pub fn wire_length(&self) -> usize {
+        let Parsed { start, upper_at, upper_length, .. } = self.packet;
+        self.offload.wire_length(upper_at - start, upper_length)
+    }
+
+    /// Lowers the maximum segment size that a TCP SYN announces to at most `most` bytes of payload (RFC 9293 §3.7.1), for links on the
+    /// way whose ICMP errors get lost. Whether that changed the packet.
+    ///
+    /// It is never raised, and a SYN without this option stays one: it stands for 536 bytes over IPv4 and 1220 over IPv6. What
+    /// is a fragment or an error, and a SYN whose options are malformed, stays as it is. The checksum is updated (RFC 1624), but for
+    /// a partial one, which covers no options. Meant for packets that are translated next: an error would quote the change.
+    #[inline]
+    pub fn clamp_mss(&mut self, most: u16) -> bool {
+        mss::clamp(self.storage, &self.packet, self.offload.partial, most)
     }
 
     /// Why translation will refuse this packet, as far as its form alone decides it: to be asked before it costs a binding.
@@ -270,6 +289,12 @@ impl<'a> Ipv6Packet<'a> {
         self.error(reason.answer_v6()?, source, params)
     }
 
+    /// The same as a frame. See [`Self::error_framed`].
+    #[inline]
+    pub fn answer_framed(self, reason: DropReason, source: Ipv6Addr, params: &Params) -> Option<&'a [u8]> {
+        self.error_framed(reason.answer_v6()?, source, params)
+    }
+
     /// An `ICMPv6` error about this packet, for its sender, or `None` where none may be sent (RFC 4443 §2.4 (e)): about
     /// an error, to a multicast group, from an address that is no single host's.
     ///
@@ -277,6 +302,20 @@ impl<'a> Ipv6Packet<'a> {
     /// quoted. Not to be called after [`Self::translate`] has answered [`Verdict::Forward`].
     #[cold]
     pub fn error(mut self, error: Icmpv6Error, source: Ipv6Addr, params: &Params) -> Option<&'a [u8]> {
+        let range = self.make_error(error, source, params)?;
+        self.storage.get(range)
+    }
+
+    /// The same as a TUN device with `IFF_VNET_HDR` takes it: behind [`VirtioNetHdr::LENGTH`] bytes that say nothing, since the
+    /// error is whole. See [`Packets::next_framed`].
+    #[cold]
+    pub fn error_framed(mut self, error: Icmpv6Error, source: Ipv6Addr, params: &Params) -> Option<&'a [u8]> {
+        let range = self.make_error(error, source, params)?;
+        frame(self.storage, range, VirtioNetHdr::default())
+    }
+
+    /// Writes the error into the packet's storage, and says where it lies.
+    fn make_error(&mut self, error: Icmpv6Error, source: Ipv6Addr, params: &Params) -> Option<Range<usize>> {
         if !self.may_be_answered() {
             return None;
         }
@@ -298,13 +337,26 @@ impl<'a> Ipv6Packet<'a> {
             }
         };
         let start = write_error(self.storage, quote, end, head, source, sender)?;
-        self.storage.get(start..end)
+        Some(start..end)
     }
 
     /// The reply to an echo request that was sent to the router itself (RFC 4443 §4.2), in the packet's place: without its
     /// extension headers. `None`: it is none, its checksum is wrong, or no reply may be sent to its source.
     #[cold]
-    pub fn echo_reply(self) -> Option<&'a [u8]> {
+    pub fn echo_reply(mut self) -> Option<&'a [u8]> {
+        let range = self.make_echo_reply()?;
+        self.storage.get(range)
+    }
+
+    /// The same as a frame. See [`Self::error_framed`].
+    #[cold]
+    pub fn echo_reply_framed(mut self) -> Option<&'a [u8]> {
+        let range = self.make_echo_reply()?;
+        frame(self.storage, range, VirtioNetHdr::default())
+    }
+
+    /// Writes the reply into the packet's storage, and says where it lies.
+    fn make_echo_reply(&mut self) -> Option<Range<usize>> {
         if !self.is_echo_request() || !self.may_be_answered() || self.offload.partial {
             return None;
         }
@@ -328,7 +380,7 @@ impl<'a> Ipv6Packet<'a> {
             fragment: None,
         };
         header.write(self.storage, start);
-        self.storage.get(start..end)
+        Some(start..end)
     }
 
     /// Where the first segment ends. Its headers get the lengths that they have on the wire.
@@ -483,4 +535,4 @@ fn pseudo(packet: &Parsed<Ipv6Addr>, source: Ipv4Addr, destination: Ipv4Addr, pa
 }
 
 // The worst case of growth to the front is the other way; this way every header shrinks.
-const _: () = assert!(IPV4 < IPV6 && FRAGMENT > 0 && HEADROOM >= IPV6 + ICMP);
+const _: () = assert!(IPV4 < IPV6 && FRAGMENT > 0 && HEADROOM >= IPV6 + ICMP + VirtioNetHdr::LENGTH);

@@ -14,6 +14,7 @@ mod headers;
 mod icmp;
 mod ipv4;
 mod ipv6;
+mod mss;
 mod offload;
 mod own;
 mod packets;
@@ -24,6 +25,7 @@ mod rewrite;
 mod tuple;
 mod upper;
 
+pub use checksum::Sum;
 pub use ipv4::Ipv4Packet;
 pub use ipv6::Ipv6Packet;
 pub use offload::VirtioNetHdr;
@@ -36,8 +38,8 @@ pub use tuple::{FragmentPart, Ports, Protocol, Tuple};
 
 /// Bytes that must be free in front of a packet.
 ///
-/// The worst case is 52: an IPv4 ICMP error with a fragment inside (20 + 8 + 20 bytes of headers) becomes an IPv6 one (40 +
-/// 8 + 40 + 8), and if RFC 4884 extensions follow, the packet inside is padded by up to 4 bytes to a multiple of eight. An ICMP
-/// error about an IPv6 packet has 40 + 8 bytes in front of it. The rest keeps the packet at the beginning of a cache line
-/// where the buffer is.
+/// The worst case is 62: an IPv4 ICMP error with a fragment inside (20 + 8 + 20 bytes of headers) becomes an IPv6 one (40 +
+/// 8 + 40 + 8), and if RFC 4884 extensions follow, the packet inside is padded by up to 4 bytes to a multiple of eight; that is 52,
+/// and a frame has [`VirtioNetHdr::LENGTH`] bytes in front of its packet. An ICMP error about an IPv6 packet has 40 + 8 bytes in
+/// front of it, and those of a frame. The rest keeps the packet at the beginning of a cache line where the buffer is.
 pub const HEADROOM: usize = 64;

@@ -66,6 +66,25 @@ impl VirtioNetHdr {
         let [o0, o1] = self.csum_offset.to_ne_bytes();
         [self.flags, self.gso_type, h0, h1, g0, g1, s0, s1, o0, o1]
     }
+
+    /// How many packets one of this length, in bytes, is on the wire, where this describes it: more than one if it is a
+    /// super-packet. Meant for descriptions that this crate wrote, since what a kernel says in `hdr_len` is only a hint.
+    #[inline]
+    pub const fn segments(&self, packet_length: usize) -> usize {
+        if self.gso_type & !Self::GSO_ECN == Self::GSO_NONE || self.gso_size == 0 {
+            return 1;
+        }
+        let segments = packet_length.saturating_sub(self.hdr_len as usize).div_ceil(self.gso_size as usize);
+        // A super-packet without a payload is one segment all the same.
+        if segments == 0 { 1 } else { segments }
+    }
+
+    /// The lengths of these packets together, in bytes: each segment repeats all headers. See [`Self::segments`].
+    #[inline]
+    pub const fn wire_length(&self, packet_length: usize) -> usize {
+        let repeated = (self.segments(packet_length) - 1).saturating_mul(self.hdr_len as usize);
+        packet_length.saturating_add(repeated)
+    }
 }
 
 /// The same, checked against its packet.
@@ -194,6 +213,14 @@ impl Offload {
     /// How many packets the kernel makes of one with this many bytes behind the IP headers.
     pub(crate) fn count(&self, upper_length: usize) -> usize {
         self.segments.map_or(1, |segments| segments.count(upper_length))
+    }
+
+    /// The lengths of all of them together, in bytes, of a packet with these IP headers.
+    pub(crate) fn wire_length(&self, ip_headers: usize, upper_length: usize) -> usize {
+        let repeated = self.segments.map_or(0, |segments| {
+            (segments.count(upper_length) - 1) * (ip_headers + usize::from(segments.transport_header))
+        });
+        ip_headers + upper_length + repeated
     }
 
     /// The length of the first of them.

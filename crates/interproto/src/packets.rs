@@ -1,6 +1,7 @@
 //! What a translation yields: one packet, or several.
 
 use core::net::Ipv6Addr;
+use core::ops::Range;
 
 use crate::DropReason;
 use crate::bytes::{array_at, put, put_u16, u8_at, u16_at, u32_at};
@@ -153,13 +154,36 @@ impl<'a> Packets<'a> {
     )]
     #[inline]
     pub fn next(&mut self) -> Option<&[u8]> {
+        self.make()?;
+        self.storage.get(self.start..self.end)
+    }
+
+    /// The next packet as a TUN device with `IFF_VNET_HDR` takes it: behind [`VirtioNetHdr::LENGTH`] bytes that hold
+    /// [`Self::offload`]. They lie in the headroom, or over payload that was handed out already.
+    #[inline]
+    pub fn next_framed(&mut self) -> Option<&[u8]> {
+        self.make()?;
+        frame(self.storage, self.start..self.end, self.offload)
+    }
+
+    /// Makes the next packet, if there is one.
+    #[inline(always)]
+    fn make(&mut self) -> Option<()> {
         if !self.is_new {
             let rest = core::mem::replace(&mut self.rest, Rest::Nothing);
             (self.start, self.end, self.rest) = make_next(self.storage, self.start, self.end, rest)?;
         }
         self.is_new = false;
-        self.storage.get(self.start..self.end)
+        Some(())
     }
+}
+
+/// Puts its description in front of a packet, and gives both.
+#[inline(always)]
+pub(crate) fn frame(storage: &mut [u8], packet: Range<usize>, offload: VirtioNetHdr) -> Option<&[u8]> {
+    let start = packet.start.checked_sub(VirtioNetHdr::LENGTH)?;
+    put(storage, start, offload.to_bytes());
+    storage.get(start..packet.end)
 }
 
 /// Makes the next packet out of the rest, if there is one, and says where it is and what is left then. By value, so that the

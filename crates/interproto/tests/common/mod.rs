@@ -1,6 +1,6 @@
 //! What all files of tests share: addresses, the translation of a packet in a buffer of its own, and what is expected.
 //!
-//! Packets are made by [`packets`] and judged by [`referee`], both with etherparse's code and none of ours.
+//! Packets are made by [`packets`], cut by [`segmenter`] and judged by [`referee`], all with etherparse's code and none of ours.
 #![allow(dead_code, reason = "each file of tests uses its own part")]
 #![allow(
     clippy::unwrap_used,
@@ -11,6 +11,7 @@
 
 pub(crate) mod packets;
 pub(crate) mod referee;
+pub(crate) mod segmenter;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
