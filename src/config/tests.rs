@@ -56,6 +56,9 @@ fn every_key_is_read() {
         max_leases_per_subnet = 7
         num_queues = 3
         mtu = 1600
+        offloads = "checksum, tso6"
+        join = false
+        mss_clamp = 1220
         allow_from = ["fc00::/7", "2001:db8::/32"]
         deny_to = ["192.0.2.0/24"]
         allow_non_global = true
@@ -227,6 +230,9 @@ fn every_key_is_read() {
         max_leases_per_subnet: Some(7),
         num_queues: 3,
         mtu: 1600,
+        offloads: Offloads::CHECKSUM | Offloads::TSO6,
+        join: false,
+        mss_clamp: MssClamp::Most(1220),
         allow_from: AllowFrom::Only(vec!["fc00::/7".parse().unwrap(), "2001:db8::/32".parse().unwrap()]),
         deny_to: vec!["192.0.2.0/24".parse().unwrap()],
         allow_non_global: true,

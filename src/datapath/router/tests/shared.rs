@@ -327,6 +327,6 @@ fn a_fragment_of_a_new_host_waits_with_its_ports_and_meets_the_others_once_only(
     let block = Block { address: SHARED, first_port: 4096, size: 64, reserved: vec![] };
     lab.tables.nat.give_block(stranger, &block, at(3)).unwrap();
     // The fragment as it lies in the worker's buffer: renumbered once.
-    let parcel = Parcel { packet: first.into(), ports };
+    let parcel = Parcel { packet: first.into(), offload: VirtioNetHdr::default(), ports };
     assert_eq!(lab.process_again(&parcel, at(3)).0, Verdict::Forward);
 }
