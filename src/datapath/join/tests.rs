@@ -207,6 +207,6 @@ fn random_batches_reach_what_the_law_speaks_of() {
     }
     println!("{total:?}");
     assert!(total.joined.iter().all(|joined| *joined > 1000), "{total:?}");
-    assert!(total.alone > 100 && total.unreadable > 1000 && total.longest >= 20, "{total:?}");
+    assert!(total.passed > 100 && total.unreadable > 1000 && total.longest >= 20, "{total:?}");
     assert!(total.written < total.pushed / 2, "{total:?}");
 }

@@ -190,8 +190,9 @@ pub fn as_sent(checksum: u16, tcp: bool) -> u16 {
 
 /// The plain sum of 16-bit words.
 pub fn sum(bytes: &[u8]) -> u64 {
-    let word = |pair: &[u8]| u64::from(pair[0]) << 8 | u64::from(pair.get(1).copied().unwrap_or(0));
-    bytes.chunks(2).map(word).sum()
+    let (words, rest) = bytes.as_chunks();
+    let last = rest.first().map_or(0, |last| u64::from(*last) << 8);
+    words.iter().map(|word| u64::from(u16::from_be_bytes(*word))).sum::<u64>() + last
 }
 
 pub fn fold(mut sum: u64) -> u16 {
