@@ -300,7 +300,11 @@ fn offloads_and_segment_sizes_are_named_or_refused_by_name() {
     assert_eq!((settings.offloads, settings.mss_clamp), (Offloads::all(), MssClamp::Off));
     assert!(settings.join);
     refused(&[
-        ("offloads = \"tso4, gro\"", "1:12", "\"gro\" is no offload; write auto, off, or some of checksum, tso4"),
+        (
+            "offloads = \"tso4, gro\"",
+            "1:12",
+            "\"gro\" is no offload; write auto, off, or some of checksum, tso4",
+        ),
         ("mss_clamp = 535", "1:13", "a segment size from 536 to 65535 bytes"),
         ("mss_clamp = \"on\"", "1:13", "write off, auto, or a segment size"),
         ("mss_clamp = true", "1:13", "\"off\", \"auto\" or a segment size in bytes"),
