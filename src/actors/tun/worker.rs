@@ -13,7 +13,6 @@ use easy_tun::{Batch, BatchLayout, OpenQueue, PacketIo};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use interproto::HEADROOM;
-use tokio::sync::Notify;
 
 use super::WorkerEnded;
 use super::hands::{Hands, Moment};
@@ -39,25 +38,18 @@ pub struct Seat {
     pub(super) shared: Arc<Shared>,
     birth: Birth,
     dismissed: AtomicBool,
-    orders: Notify,
 }
 
 impl Seat {
     pub(super) fn new(index: usize, shared: Arc<Shared>, birth: Birth) -> Self {
-        Self {
-            index,
-            pulse: Arc::default(),
-            shared,
-            birth,
-            dismissed: AtomicBool::new(false),
-            orders: Notify::new(),
-        }
+        Self { index, pulse: Arc::default(), shared, birth, dismissed: AtomicBool::new(false) }
     }
 
     /// Tells the worker to go.
     pub(super) fn dismiss(&self) {
         self.dismissed.store(true, Ordering::Release);
-        self.orders.notify_one();
+        // If its successor is the one that is woken, that finds nothing to do.
+        self.desk().wake.notify_one();
     }
 
     /// A worker that wakes up late finds out here that it has been replaced, and must touch nothing more.
@@ -130,10 +122,9 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
             let patience = self.patience();
             tokio::select! {
                 biased;
-                () = seat.orders.notified() => continue,
+                ready = self.queue.readable() => ready?,
                 () = seat.desk().wake.notified() => {}
                 () = sleep_for(patience) => {}
-                ready = self.queue.readable() => ready?,
             }
             seat.pulse.enter();
             let turn = self.turn();

@@ -12,6 +12,7 @@ use crate::config::Sharing;
 use crate::datapath::fragments::Limits;
 use crate::datapath::{Eams, PoolRule};
 
+mod offloads;
 mod shared;
 
 const HOST: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
@@ -170,6 +171,23 @@ fn built(builder: etherparse::PacketBuilderStep<etherparse::UdpHeader>) -> Vec<u
     let mut packet = Vec::new();
     builder.write(&mut packet, b"payload").unwrap();
     packet
+}
+
+/// Whether the checksum of a TCP segment is what it should be.
+fn checksum_is_right(packet: &[u8]) -> bool {
+    let sliced = SlicedPacket::from_ip(packet).unwrap();
+    let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else { panic!("no TCP") };
+    let (header, payload) = (tcp.to_header(), tcp.payload());
+    let computed = match sliced.net.unwrap() {
+        etherparse::NetSlice::Ipv4(ip) => {
+            header.calc_checksum_ipv4(&ip.header().to_header(), payload).unwrap()
+        }
+        etherparse::NetSlice::Ipv6(ip) => {
+            header.calc_checksum_ipv6(&ip.header().to_header(), payload).unwrap()
+        }
+        etherparse::NetSlice::Arp(_) => panic!("no IP"),
+    };
+    header.checksum == computed
 }
 
 fn udp_v6(source: Ipv6Addr, destination: Ipv6Addr) -> Vec<u8> {
