@@ -20,7 +20,7 @@ pub(crate) fn checksum_offset(protocol: u8) -> usize {
 }
 
 /// The IP headers of a packet that is no fragment, in bytes.
-fn headers(packet: &[u8]) -> usize {
+pub(crate) fn headers(packet: &[u8]) -> usize {
     if packet[0] >> 4 == 4 {
         return usize::from(packet[0] & 0xf) * 4;
     }
