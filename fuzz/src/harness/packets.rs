@@ -198,7 +198,7 @@ impl Maker<'_, '_> {
                 let ports: [u8; 12] = self.u.arbitrary()?;
                 packet.extend(ports);
                 packet.extend([(5 + options) << 4, self.u.arbitrary()?, 16, 0, 0, 0, 0, 0]);
-                packet.resize(packet.len() + usize::from(options) * 4, 1);
+                packet.extend(tcp_options(usize::from(options) * 4, &ports));
                 self.payload(packet)
             }
             UDP => {
@@ -339,6 +339,19 @@ impl Maker<'_, '_> {
             csum_offset: at as u16,
         })
     }
+}
+
+/// So many bytes of TCP options: mostly the maximum segment size somewhere among others that are one byte long, sometimes anything.
+fn tcp_options(length: usize, seed: &[u8; 12]) -> Vec<u8> {
+    if seed[8] >= 0xe0 {
+        return seed.iter().copied().cycle().take(length).collect();
+    }
+    let mut options = vec![1; length];
+    let at = usize::from(seed[8]) % 8;
+    if let Some(place) = options.get_mut(at..at + 4) {
+        place.copy_from_slice(&[2, 4, seed[9], seed[10]]);
+    }
+    options
 }
 
 /// Lengths, next headers and checksums as they should be.
