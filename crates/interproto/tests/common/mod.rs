@@ -11,6 +11,7 @@
 
 pub(crate) mod offloaded;
 pub(crate) mod packets;
+pub(crate) mod random;
 pub(crate) mod referee;
 pub(crate) mod segmenter;
 
