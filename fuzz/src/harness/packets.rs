@@ -330,14 +330,21 @@ impl Maker<'_, '_> {
             1 => self.u.int_in_range(least..=1500)?,
             _ => self.u.int_in_range(1200..=2500)?,
         };
-        Ok(VirtioNetHdr {
+        let said = VirtioNetHdr {
             flags: VirtioNetHdr::NEEDS_CSUM,
             gso_type,
             hdr_len: 0,
             gso_size: if gso_type == 0 { 0 } else { gso_size },
             csum_start: headers as u16,
             csum_offset: at as u16,
-        })
+        };
+        if !self.wild(6)? {
+            return Ok(said);
+        }
+        // What fits but for one bit.
+        let mut bytes = said.to_bytes();
+        bytes[self.u.int_in_range(0..=VirtioNetHdr::LENGTH - 1)?] ^= 1 << self.u.int_in_range(0..=7_u8)?;
+        Ok(VirtioNetHdr::from_bytes(bytes))
     }
 }
 
