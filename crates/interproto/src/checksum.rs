@@ -50,12 +50,14 @@ impl Sum {
 
     /// This sum and one more word.
     #[inline(always)]
+    #[must_use]
     pub const fn and(self, word: u16) -> Self {
         self.plus(Self(word as u64))
     }
 
     /// This sum and another one.
     #[inline(always)]
+    #[must_use]
     pub const fn plus(self, other: Self) -> Self {
         let (sum, carry) = self.0.overflowing_add(other.0);
         Self(sum + carry as u64)

@@ -55,7 +55,7 @@ impl Group {
         self.first = packet;
         self.good = false;
         self.segments = 1;
-        self.sequence = self.next(&packet);
+        self.sequence = packet.next_sequence();
     }
 
     /// Whether a packet of the same flow goes on where this one ended, and fits in. Whether it is good is another question.
@@ -81,7 +81,7 @@ impl Group {
         self.buffer[self.length..self.length + payload.len()].copy_from_slice(payload);
         self.length += payload.len();
         self.segments += 1;
-        self.sequence = self.next(packet);
+        self.sequence = packet.next_sequence();
         if packet.last != 0 {
             let flags = VirtioNetHdr::LENGTH + packet.form.ip_header() + FLAGS_AT;
             self.buffer[flags] |= packet.last;
@@ -146,10 +146,6 @@ impl Group {
         if !form.tcp {
             put(upper, 4, upper.len() as u16);
         }
-    }
-
-    fn next(&self, packet: &Packet) -> u32 {
-        if packet.form.tcp { packet.sequence.wrapping_add(packet.payload as u32) } else { 0 }
     }
 }
 

@@ -128,19 +128,13 @@ impl Joiner {
     ) {
         if let Some(place) = self.find(&packet.flow) {
             let group = &mut self.groups[self.order[place]];
-            let fits = group.fits(frame, &packet) && group.is_good();
-            if fits && packet.is_good(frame) {
+            if group.fits(frame, &packet) && group.is_good() && packet.is_good(frame) {
                 if group.add(frame, &packet) {
                     self.close(place, identifications, sink);
                 }
                 return;
             }
             self.close(place, identifications, sink);
-            if fits {
-                // It is corrupted, and nothing may be joined to it.
-                pass(frame, sink);
-                return;
-            }
         }
         if packet.is_last() {
             // Nothing can follow it in its super-packet: that saves the copy.

@@ -96,7 +96,7 @@ impl Made {
         if self.tcp {
             upper.extend(self.sequence.to_be_bytes());
             upper.extend(self.acknowledgment.to_be_bytes());
-            upper.push(((20 + self.options.len()) / 4 << 4) as u8 | self.reserved & 0xf);
+            upper.push(((20 + self.options.len()) * 4) as u8 | self.reserved & 0xf);
             upper.push(self.flags);
             upper.extend(self.window.to_be_bytes());
             upper.extend([0, 0]);
