@@ -21,12 +21,6 @@ impl Identifications {
         Self { run: seed % (u16::MAX / RUN + 1), used: 0 }
     }
 
-    /// One.
-    #[inline]
-    pub fn next(&mut self) -> u16 {
-        self.range(1)
-    }
-
     /// The first of so many that follow each other. More than a run are taken from the runs behind it, without asking whether those
     /// were given out lately: such a super-packet is one of tiny segments that the kernel handed over.
     pub fn range(&mut self, count: usize) -> u16 {
@@ -49,10 +43,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_are_given_out_before_one_is_repeated_whatever_the_seed() {
+    fn identifications_do_not_repeat_before_all_were_given_out() {
         for seed in [0, 1, 63, 1024, 65_535] {
             let mut identifications = Identifications::new(seed);
-            let given: HashSet<_> = (0..65_536).map(|_| identifications.next()).collect();
+            let given: HashSet<_> = (0..65_536).map(|_| identifications.range(1)).collect();
             assert_eq!(given.len(), 65_536);
         }
     }

@@ -10,7 +10,7 @@ use super::worker::Seat;
 use crate::actors::pool::AcquireLeases;
 use crate::clock;
 use crate::datapath::hold::{Hold, Limits, Parked};
-use crate::datapath::join::{Joiner, Sink};
+use crate::datapath::join::{self, Joiner, Sink};
 use crate::datapath::{
     Ask, Counters, Held, Identifications, Limiters, Output, Parcel, Refusal, Router, Rules, Scratch, Verdict,
 };
@@ -110,7 +110,13 @@ impl<'s> Hands<'s> {
     }
 
     /// One packet from the device; `alone`: it is the only one of its batch.
-    pub(super) fn read(&mut self, slot: Slot<'_>, alone: bool, moment: Moment<'_>, queue: &impl PacketIo) {
+    pub(super) fn read(
+        &mut self,
+        slot: &mut Slot<'_>,
+        alone: bool,
+        moment: Moment<'_>,
+        queue: &impl PacketIo,
+    ) {
         self.tools.alone = alone;
         let said = slot.header().first_chunk().map(|header| VirtioNetHdr::from_bytes(*header));
         self.packet(slot.buffer, slot.length, said.unwrap_or_default(), Arrival::Read, moment, queue);
@@ -306,10 +312,7 @@ struct Out<'w, Q> {
 impl<Q: PacketIo> Output for Out<'_, Q> {
     fn forward(&mut self, frame: &[u8], identifications: &mut Identifications) {
         if self.alone {
-            let length = frame.len() - VirtioNetHdr::LENGTH;
-            let said = frame.first_chunk().map(|header| VirtioNetHdr::from_bytes(*header));
-            let said = said.unwrap_or_default();
-            self.device.write(frame, said.segments(length), said.wire_length(length));
+            join::pass(frame, &mut self.device);
         } else {
             self.joiner.push(frame, &mut |count| identifications.range(count), &mut self.device);
         }

@@ -165,8 +165,8 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
                 self.seat.desk().counters.dropped_many(Refusal::Superseded.into(), left as u64);
                 break;
             }
-            if let Some(slot) = self.batch.slot(place) {
-                self.hands.read(slot, alone, moment, &self.queue);
+            if let Some(mut slot) = self.batch.slot(place) {
+                self.hands.read(&mut slot, alone, moment, &self.queue);
             }
         }
         self.hands.end(&self.queue);

@@ -252,16 +252,3 @@ fn udp(said: &VirtioNetHdr, upper: &[u8], flow: Flow, form: Form, common: u64) -
         last: 0,
     })
 }
-
-/// How many packets a frame becomes that is written as it came, and the bytes of all these IP packets.
-pub(super) fn on_the_wire(frame: &[u8]) -> (usize, usize) {
-    let Some((said, packet)) = frame.split_first_chunk() else { return (1, 0) };
-    let said = VirtioNetHdr::from_bytes(*said);
-    let headers = usize::from(said.hdr_len);
-    let payload = packet.len().saturating_sub(headers);
-    if said.gso_type == VirtioNetHdr::GSO_NONE || said.gso_size == 0 || payload == 0 {
-        return (1, packet.len());
-    }
-    let segments = payload.div_ceil(usize::from(said.gso_size));
-    (segments, payload + segments * headers)
-}

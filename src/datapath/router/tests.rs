@@ -450,10 +450,3 @@ fn a_write_that_fails_is_counted_as_a_loss() {
     assert_eq!(lab.counters.drops(Refusal::WriteFailed.into()), 1);
     assert_eq!(lab.counters.forwarded_6to4.packets.get(), 0);
 }
-
-#[test]
-fn identifications_do_not_repeat_before_all_were_given_out() {
-    let mut identifications = Identifications::new(12_345);
-    let all: std::collections::HashSet<_> = (0..65_536).map(|_| identifications.next()).collect();
-    assert_eq!(all.len(), 65_536);
-}

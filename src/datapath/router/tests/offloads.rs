@@ -46,8 +46,8 @@ fn a_super_packet_is_translated_whole_and_counts_as_what_it_is_on_the_wire() {
 
 #[test]
 fn the_session_of_a_super_packet_counts_its_segments() {
-    let mut lab = super::shared::lab();
-    let (packet, said) = super_packet(HOST, super::shared::remote());
+    let mut lab = shared::lab();
+    let (packet, said) = super_packet(HOST, shared::remote());
     lab.process_offloaded(&packet, &said, at(1));
     let session = lab.tables.nat.sessions().next().unwrap();
     assert_eq!((session.packets[0], session.bytes[0]), (SEGMENTS, SEGMENTS * 48 + ALL as u64));
@@ -85,7 +85,7 @@ fn a_new_hosts_super_packet_waits_and_is_still_one_afterwards() {
 fn a_held_super_packet_that_gets_no_address_counts_as_its_segments() {
     let mut lab = Lab::new();
     let (packet, offload) = super_packet(HOST, lab.peer());
-    let (_, out) = lab.with_router(&packet, at(1), |router, storage, range, out| {
+    let ((), out) = lab.with_router(&packet, at(1), |router, storage, range, out| {
         router.refuse(storage, range, &offload, Refusal::PoolExhausted, out);
     });
     assert_eq!(lab.counters.drops(Refusal::PoolExhausted.into()), SEGMENTS);
@@ -137,7 +137,7 @@ fn the_segment_size_of_a_syn_is_lowered_where_that_is_asked_for_each_way_by_its_
     PacketBuilder::ipv6(HOST.octets(), lab.peer().octets(), 64)
         .tcp(1000, 80, 1, 1000)
         .syn()
-        .options(&[announces.clone()])
+        .options(std::slice::from_ref(&announces))
         .unwrap()
         .write(&mut out_v6, &[])
         .unwrap();
