@@ -49,7 +49,7 @@ pub struct Batch {
     packets: Vec<Range<usize>>,
     /// Where the next packet's headroom begins.
     next: usize,
-    oversized: u64,
+    refused: u64,
 }
 
 impl Batch {
@@ -66,7 +66,7 @@ impl Batch {
             storage: vec![0; layout.memory()].into_boxed_slice(),
             packets: Vec::with_capacity(layout.packets),
             next: 0,
-            oversized: 0,
+            refused: 0,
         }
     }
 
@@ -92,8 +92,8 @@ impl Batch {
 
     /// How many packets were longer than [`BatchLayout::packet`], or shorter than the header in front of them, and were dropped for it,
     /// since the batch was made.
-    pub fn oversized(&self) -> u64 {
-        self.oversized
+    pub fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// Forgets the packets; the memory stays.
@@ -130,17 +130,19 @@ impl Batch {
     }
 
     /// Accepts the frame of this length, header and packet, that was put into [`Self::room`]. One that is too long or too short is
-    /// dropped and counted.
-    pub fn push(&mut self, length: usize) {
+    /// dropped and counted, and the answer is `false`.
+    pub fn push(&mut self, length: usize) -> bool {
         match length.checked_sub(self.header) {
-            Some(length) if length <= self.layout.packet => {
-                if !self.is_full() {
-                    let start = self.next + self.layout.headroom;
-                    self.packets.push(start..start + length);
-                    self.next += self.layout.slot(length);
-                }
+            Some(length) if length <= self.layout.packet && !self.is_full() => {
+                let start = self.next + self.layout.headroom;
+                self.packets.push(start..start + length);
+                self.next += self.layout.slot(length);
+                true
             }
-            _ => self.oversized += 1,
+            _ => {
+                self.refused += 1;
+                false
+            }
         }
     }
 }
@@ -204,7 +206,7 @@ mod tests {
         assert_eq!(batch.frames().collect::<Vec<_>>(), [b"h1one", b"h2two"]);
         assert_eq!(batch.slot(1).unwrap().header(), b"h2");
         put(&mut batch, b"h");
-        assert_eq!((batch.len(), batch.oversized()), (2, 1), "half a header is no frame");
+        assert_eq!((batch.len(), batch.refused()), (2, 1), "half a header is no frame");
     }
 
     #[test]
@@ -235,8 +237,8 @@ mod tests {
     fn a_packet_that_is_too_long_is_counted_and_its_room_used_again() {
         let mut batch = Batch::new(SMALL, 2);
         assert_eq!(batch.room().unwrap().len(), 2 + 101, "one byte more than the longest good packet");
-        batch.push(2 + 101);
-        assert_eq!((batch.len(), batch.oversized()), (0, 1));
+        assert!(!batch.push(2 + 101));
+        assert_eq!((batch.len(), batch.refused()), (0, 1));
         put(&mut batch, b"..good");
         assert_eq!(batch.iter().collect::<Vec<_>>(), [b"good"]);
     }

@@ -50,7 +50,9 @@ pub trait PacketIo: Send + Sync {
         for _ in 0..batch.layout().packets {
             let Some(room) = batch.room() else { break };
             match self.try_read(room) {
-                Ok(Some(length)) => batch.push(length),
+                Ok(Some(length)) => {
+                    batch.push(length);
+                }
                 Err(error) if batch.len() == before => return Err(error),
                 Ok(None) | Err(_) => break,
             }

@@ -109,7 +109,7 @@ fn a_batch_takes_what_is_there_in_order_and_drops_what_is_too_long() {
             batch.clear();
         }
         assert_eq!(seen, [0, 1, 2, 3, 4, 5]);
-        assert_eq!(batch.oversized(), 1, "the 228 bytes did not fit into 100");
+        assert_eq!(batch.refused(), 1, "the 228 bytes did not fit into 100");
     });
 }
 

@@ -173,7 +173,7 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
         read
     }
 
-    /// Reads a batch. An error after its first packet is met again by the next turn.
+    /// Reads a batch. What was read before an error is in it.
     fn read(&mut self) -> io::Result<()> {
         self.batch.clear();
         // Not "while there is room": packets that are too long take none, and could come for ever.
@@ -184,7 +184,12 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
             }
             let Some(room) = self.batch.room() else { break };
             match self.queue.try_read(room) {
-                Ok(Some(length)) => self.batch.push(length),
+                Ok(Some(length)) => {
+                    if !self.batch.push(length) {
+                        // No kernel has a packet that does not fit; if one has, it is not lost without a word.
+                        self.seat.desk().counters.dropped(Refusal::NotIp.into());
+                    }
+                }
                 Ok(None) => break,
                 Err(error) => {
                     self.seat.desk().counters.read_errors.add(1);
