@@ -27,7 +27,7 @@ pub enum Outcome {
 }
 
 /// How often the pulses are read. A hang is noticed at most this much after `hang_after`.
-const WATCH_EVERY: Duration = Duration::from_millis(250);
+const WATCH_EVERY: Duration = Duration::from_millis(500);
 
 /// How long an orderly end may take before threads are left behind.
 const END_WITHIN: Duration = Duration::from_millis(500);
@@ -137,7 +137,7 @@ impl Overseer {
                 Some((index, generation, exit)) = self.ends.next() => self.ended(index, generation, &exit),
                 () = restart => { self.restart_due(); None }
                 _ = watch.tick() => {
-                    let late = last_watch.elapsed() > WATCH_EVERY * 5;
+                    let late = last_watch.elapsed() > WATCH_EVERY * 3;
                     last_watch = Instant::now();
                     // A watchdog that was late itself (a paused machine, a starved one) forgives everyone once.
                     if late { None } else { self.watch() }

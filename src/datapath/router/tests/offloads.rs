@@ -82,6 +82,16 @@ fn a_new_hosts_super_packet_waits_and_is_still_one_afterwards() {
 }
 
 #[test]
+fn a_super_packet_that_is_refused_after_its_wait_counts_as_its_segments() {
+    let mut lab = Lab::new();
+    let (packet, offload) = super_packet(HOST, lab.peer());
+    lab.process(&udp_v6(HOST, lab.peer()), at(1));
+    lab.rules.deny_to = std::iter::once("198.51.100.0/24".parse::<ipnet::Ipv4Net>().unwrap()).collect();
+    lab.process_again(&Parcel { packet: packet.into(), offload, ports: None }, at(2));
+    assert_eq!(lab.counters.drops(Refusal::DestinationDenied.into()), SEGMENTS);
+}
+
+#[test]
 fn a_held_super_packet_that_gets_no_address_counts_as_its_segments() {
     let mut lab = Lab::new();
     let (packet, offload) = super_packet(HOST, lab.peer());
