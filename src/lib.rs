@@ -4,6 +4,7 @@
 
 pub mod actors;
 pub mod allocations;
+pub mod bell;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -9,18 +9,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use crossbeam_queue::ArrayQueue;
-use easy_tun::Offloads;
+use easy_tun::{Offloads, QueueHandle};
 use fast_nat::Deterministic;
 use ipnet::Ipv4Net;
 use parking_lot::Mutex;
 use slog::Logger;
-use tokio::sync::Notify;
 
 use crate::actors::metrics::MetricsActor;
 use crate::actors::pool::PoolActor;
 use crate::actors::routes::RoutesActor;
 use crate::actors::sessions::SessionsActor;
-use crate::actors::tun::{TunActor, WorkQueue};
+use crate::actors::tun::TunActor;
+use crate::bell::Bell;
 use crate::config::Settings;
 use crate::datapath::join::Joins;
 use crate::datapath::{Ask, Counters, Refusal, Rules, Tables};
@@ -51,22 +51,21 @@ pub struct Desk {
     pub inbox: ArrayQueue<LeaseAnswer>,
     /// Answers that found the inbox full.
     pub inbox_overflows: AtomicU64,
-    /// Wakes the worker for its inbox.
-    pub wake: Notify,
-}
-
-impl Default for Desk {
-    fn default() -> Self {
-        Self {
-            counters: Counters::default(),
-            inbox: ArrayQueue::new(INBOX),
-            inbox_overflows: AtomicU64::new(0),
-            wake: Notify::new(),
-        }
-    }
+    /// Wakes the worker: for its inbox, or because it is to go.
+    pub bell: Bell,
 }
 
 impl Desk {
+    /// An empty one. It takes a descriptor.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            counters: Counters::default(),
+            inbox: ArrayQueue::new(INBOX),
+            inbox_overflows: AtomicU64::new(0),
+            bell: Bell::new()?,
+        })
+    }
+
     /// Puts an answer into the inbox. Never waits.
     pub fn answer(&self, answer: LeaseAnswer) {
         if self.inbox.push(answer).is_err() {
@@ -225,7 +224,7 @@ pub struct Shared {
     /// The device's interface index.
     pub device_index: u32,
     /// One queue of the device per worker.
-    pub queues: Vec<Arc<dyn WorkQueue>>,
+    pub queues: Vec<Arc<QueueHandle>>,
     /// What the kernel granted of the offloads that were asked for.
     pub offloads: Offloads,
     /// Which packets are joined.

@@ -20,7 +20,7 @@ use crate::actors::metrics::MetricsBlueprint;
 use crate::actors::pool::PoolBlueprint;
 use crate::actors::routes::{RoutesBlueprint, describe_allowed};
 use crate::actors::sessions::{SessionsBlueprint, place_forwards, place_static_pairs};
-use crate::actors::tun::{TunBlueprint, WorkQueue};
+use crate::actors::tun::TunBlueprint;
 use crate::config::{DEFAULT_PROMETHEUS, OnExit, Prometheus, Settings, Sharing};
 use crate::datapath::Tables;
 use crate::datapath::fragments::{self, Fragments};
@@ -51,6 +51,11 @@ pub enum StartError {
     /// The device cannot be had.
     #[error(transparent)]
     Device(#[from] easy_tun::Error),
+    /// The workers' descriptors cannot be had.
+    #[error(
+        "a worker's event descriptor cannot be had ({0}); raise the limit of open files (ulimit -n), or lower num_queues"
+    )]
+    Desks(io::Error),
     /// Forwarding cannot be turned on.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
@@ -99,6 +104,7 @@ impl StartError {
                 Exit::InterfaceTaken
             }
             Self::Device(_)
+            | Self::Desks(_)
             | Self::Netlink(_)
             | Self::Sysctl(_)
             | Self::StaticPair(_)
@@ -135,6 +141,8 @@ pub async fn set_up(
     if !problems.is_empty() {
         return Err(StartError::InTheWay(problems));
     }
+    let desks = (0..settings.num_queues).map(|_| Desk::new()).collect::<io::Result<_>>();
+    let desks = desks.map_err(StartError::Desks)?;
     let device = DeviceBuilder::new(&settings.interface)
         .mtu(settings.mtu)
         .queues(settings.num_queues)
@@ -176,17 +184,16 @@ pub async fn set_up(
     describe(&settings, &plan, &snapshot, metrics_listener.as_ref(), log);
     describe_offloads(&settings, device.offloads(), log);
 
-    let queues = device.queues().iter().map(|queue| Arc::clone(queue) as Arc<dyn WorkQueue>);
     let rules = plan.rules(&settings, &snapshot);
     let shared = Shared {
         log: log.clone(),
         rules: ArcSwap::from_pointee(rules),
         tables,
         device_index: device.index(),
-        queues: queues.collect(),
+        queues: device.queues().to_vec(),
         offloads: device.offloads(),
         joins: joins(&settings, device.offloads()),
-        desks: (0..settings.num_queues).map(|_| Desk::default()).collect(),
+        desks,
         pool_gauges: plan.pools.iter().map(|pool| PoolGauges::new(pool.net, unit_of(pool.sharing))).collect(),
         lease_counters: crate::shared::LeaseCounters::default(),
         records: Records::new(recorder),

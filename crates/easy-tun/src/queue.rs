@@ -37,6 +37,17 @@ impl QueueHandle {
         self.header
     }
 
+    /// Reads one frame and answers with its length in bytes, or `None` when there is none just now. For a thread that waits by `poll(2)`
+    /// and not by tokio; [`AsyncQueue`] is for the others. Errors and cut frames are those of [`PacketIo`].
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        blocked(read(&self.fd, buffer))
+    }
+
+    /// Writes one frame.
+    pub fn try_write(&self, frame: &[u8]) -> io::Result<Written> {
+        whole(blocked(write(&self.fd, frame))?, frame)
+    }
+
     /// Opens a worker's end of the queue inside the calling tokio runtime. Ends are independent of each other: when
     /// one is dropped the queue and what waits in it stay.
     pub fn open(&self) -> io::Result<AsyncQueue> {
@@ -104,25 +115,37 @@ impl PacketIo for AsyncQueue {
     }
 
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        self.when_ready(READING, |fd| sys::unless_blocked(|| nix::unistd::read(fd, buffer)))
+        self.when_ready(READING, |fd| read(fd, buffer))
     }
 
     fn try_write(&self, frame: &[u8]) -> io::Result<Written> {
-        let write = |fd: &OwnedFd| sys::unless_blocked(|| nix::unistd::write(fd, frame));
         // A TUN device is nearly always writable, and tokio learns of it only after its first poll, so the first
         // attempt does not ask; the second clears the readiness that `writable` waits for.
-        let written = match blocked(write(self.fd.get_ref()))? {
-            None => self.when_ready(WRITING, write)?,
+        let written = match blocked(write(self.fd.get_ref(), frame))? {
+            None => self.when_ready(WRITING, |fd| write(fd, frame))?,
             written => written,
         };
-        match written {
-            None => Ok(Written::WouldBlock),
-            Some(length) if length == frame.len() => Ok(Written::Done),
-            Some(length) => Err(io::Error::new(
-                io::ErrorKind::WriteZero,
-                format!("the device took {length} of {} bytes", frame.len()),
-            )),
-        }
+        whole(written, frame)
+    }
+}
+
+fn read(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
+    sys::unless_blocked(|| nix::unistd::read(fd, buffer))
+}
+
+fn write(fd: &OwnedFd, frame: &[u8]) -> io::Result<usize> {
+    sys::unless_blocked(|| nix::unistd::write(fd, frame))
+}
+
+/// A frame is taken whole or not at all.
+fn whole(written: Option<usize>, frame: &[u8]) -> io::Result<Written> {
+    match written {
+        None => Ok(Written::WouldBlock),
+        Some(length) if length == frame.len() => Ok(Written::Done),
+        Some(length) => Err(io::Error::new(
+            io::ErrorKind::WriteZero,
+            format!("the device took {length} of {} bytes", frame.len()),
+        )),
     }
 }
 

@@ -88,7 +88,7 @@ impl Handler<AcquireLeases> for PoolActor {
                 desk.answer(LeaseAnswer { ask, result });
             }
         }
-        desk.wake.notify_one();
+        desk.bell.ring();
         self.publish();
     }
 }

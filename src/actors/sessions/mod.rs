@@ -231,7 +231,7 @@ impl SessionsActor {
         if nat.outputs_waiting() > 0
             && let Some(desk) = self.shared.desks.first()
         {
-            desk.wake.notify_one();
+            desk.bell.ring();
         }
     }
 

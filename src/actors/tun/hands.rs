@@ -1,6 +1,6 @@
 //! What a worker does with the packets that it has read, and with those that come back to it.
 
-use easy_tun::{PacketIo, Slot, Written};
+use easy_tun::{QueueHandle, Slot, Written};
 use fast_nat::Timestamp;
 use interproto::{HEADROOM, Ports, VirtioNetHdr};
 use slog::{o, warn};
@@ -98,7 +98,7 @@ impl<'s> Hands<'s> {
     }
 
     /// The beginning of a turn: the inbox, and what is due.
-    pub(super) fn begin(&mut self, moment: Moment<'_>, queue: &impl PacketIo) {
+    pub(super) fn begin(&mut self, moment: Moment<'_>, queue: &QueueHandle) {
         self.tools.alone = false;
         self.answers(moment, queue);
         self.overdue(moment, queue);
@@ -110,13 +110,7 @@ impl<'s> Hands<'s> {
     }
 
     /// One packet from the device; `alone`: it is the only one of its batch.
-    pub(super) fn read(
-        &mut self,
-        slot: &mut Slot<'_>,
-        alone: bool,
-        moment: Moment<'_>,
-        queue: &impl PacketIo,
-    ) {
+    pub(super) fn read(&mut self, slot: &mut Slot<'_>, alone: bool, moment: Moment<'_>, queue: &QueueHandle) {
         self.tools.alone = alone;
         let said = slot.header().first_chunk().map(|header| VirtioNetHdr::from_bytes(*header));
         self.packet(slot.buffer, slot.length, said.unwrap_or_default(), Arrival::Read, moment, queue);
@@ -124,12 +118,12 @@ impl<'s> Hands<'s> {
     }
 
     /// The end of a turn: writes what is still to be written, and asks `pool` for what is needed.
-    pub(super) fn end(&mut self, queue: &impl PacketIo) {
+    pub(super) fn end(&mut self, queue: &QueueHandle) {
         self.flush(queue);
         self.ask_pool();
     }
 
-    fn flush(&mut self, queue: &impl PacketIo) {
+    fn flush(&mut self, queue: &QueueHandle) {
         if self.tools.joiner.is_empty() {
             return;
         }
@@ -155,7 +149,7 @@ impl<'s> Hands<'s> {
         offload: VirtioNetHdr,
         arrival: Arrival,
         moment: Moment<'_>,
-        queue: &impl PacketIo,
+        queue: &QueueHandle,
     ) {
         let packet = HEADROOM..HEADROOM + length;
         let verdict = self.tools.with_router(self.seat, moment, queue, |router, out| match arrival {
@@ -177,7 +171,7 @@ impl<'s> Hands<'s> {
         length: usize,
         offload: VirtioNetHdr,
         moment: Moment<'_>,
-        queue: &impl PacketIo,
+        queue: &QueueHandle,
     ) {
         let whole = self.tools.scratch.whole.take();
         let (packet, said) = match &whole {
@@ -197,7 +191,7 @@ impl<'s> Hands<'s> {
     }
 
     /// The answers of `pool`.
-    fn answers(&mut self, moment: Moment<'_>, queue: &impl PacketIo) {
+    fn answers(&mut self, moment: Moment<'_>, queue: &QueueHandle) {
         // As many as the inbox can hold: a bound for this turn.
         for _ in 0..self.seat.desk().inbox.capacity() {
             let Some(LeaseAnswer { ask, result }) = self.seat.desk().inbox.pop() else { return };
@@ -218,7 +212,7 @@ impl<'s> Hands<'s> {
     }
 
     /// What has waited too long is refused; what has waited for long is asked for again.
-    fn overdue(&mut self, moment: Moment<'_>, queue: &impl PacketIo) {
+    fn overdue(&mut self, moment: Moment<'_>, queue: &QueueHandle) {
         let mut due = self.hold.due(moment.now);
         self.ask.append(&mut due.ask);
         for parcel in due.timed_out {
@@ -227,7 +221,7 @@ impl<'s> Hands<'s> {
     }
 
     /// The fragments that have waited for the packet that was routed last.
-    fn released(&mut self, moment: Moment<'_>, queue: &impl PacketIo) {
+    fn released(&mut self, moment: Moment<'_>, queue: &QueueHandle) {
         while !self.tools.scratch.released.is_empty() {
             for fragment in std::mem::take(&mut self.tools.scratch.released) {
                 self.again(&fragment, moment, queue);
@@ -236,14 +230,14 @@ impl<'s> Hands<'s> {
     }
 
     /// A packet that was parked, and need not wait any more.
-    fn again(&mut self, parcel: &Parcel, moment: Moment<'_>, queue: &impl PacketIo) {
+    fn again(&mut self, parcel: &Parcel, moment: Moment<'_>, queue: &QueueHandle) {
         let mut buffer = self.unpack(parcel);
         let arrival = Arrival::Again(parcel.ports);
         self.packet(&mut buffer, parcel.packet.len(), parcel.offload, arrival, moment, queue);
         self.buffer = buffer;
     }
 
-    fn refuse(&mut self, parcel: &Parcel, refusal: Refusal, moment: Moment<'_>, queue: &impl PacketIo) {
+    fn refuse(&mut self, parcel: &Parcel, refusal: Refusal, moment: Moment<'_>, queue: &QueueHandle) {
         let mut buffer = self.unpack(parcel);
         self.tools.with_router(self.seat, moment, queue, |router, out| {
             let packet = HEADROOM..HEADROOM + parcel.packet.len();
@@ -280,12 +274,12 @@ impl<'s> Hands<'s> {
 }
 
 impl Tools {
-    fn with_router<T, Q: PacketIo>(
+    fn with_router<T>(
         &mut self,
         seat: &Seat,
         moment: Moment<'_>,
-        queue: &Q,
-        work: impl FnOnce(&mut Router<'_>, &mut Out<'_, Q>) -> T,
+        queue: &QueueHandle,
+        work: impl FnOnce(&mut Router<'_>, &mut Out<'_>) -> T,
     ) -> T {
         let counters = &seat.desk().counters;
         let mut router = Router {
@@ -303,13 +297,13 @@ impl Tools {
 }
 
 /// Where the router's packets go.
-struct Out<'w, Q> {
-    device: ToDevice<'w, Q>,
+struct Out<'w> {
+    device: ToDevice<'w>,
     joiner: &'w mut Joiner,
     alone: bool,
 }
 
-impl<Q: PacketIo> Output for Out<'_, Q> {
+impl Output for Out<'_> {
     fn forward(&mut self, frame: &[u8], identifications: &mut Identifications) {
         if self.alone {
             join::pass(frame, &mut self.device);
@@ -324,12 +318,12 @@ impl<Q: PacketIo> Output for Out<'_, Q> {
 }
 
 /// The device, and who counts what it takes.
-struct ToDevice<'w, Q> {
-    queue: &'w Q,
+struct ToDevice<'w> {
+    queue: &'w QueueHandle,
     counters: &'w Counters,
 }
 
-impl<Q: PacketIo> ToDevice<'_, Q> {
+impl ToDevice<'_> {
     /// A device that is full or down takes nothing: the packet is lost, and the flow goes on.
     fn takes(&self, frame: &[u8]) -> bool {
         let bare = VirtioNetHdr::LENGTH - self.queue.header();
@@ -337,7 +331,7 @@ impl<Q: PacketIo> ToDevice<'_, Q> {
     }
 }
 
-impl<Q: PacketIo> Sink for ToDevice<'_, Q> {
+impl Sink for ToDevice<'_> {
     fn write(&mut self, frame: &[u8], segments: usize, wire_length: usize) {
         self.counters.written(frame, (segments, wire_length), self.takes(frame));
     }

@@ -19,7 +19,7 @@ use futures::future::LocalBoxFuture;
 use slog::{Logger, error, info, o};
 
 pub use messages::WorkerEnded;
-pub use worker::{Seat, WorkQueue};
+pub use worker::Seat;
 
 use crate::shared::Shared;
 use crate::supervision::faults::Point;

@@ -3,16 +3,17 @@
 //! It sleeps while there is nothing to do. It never waits for an actor: what needs one is parked in its hold.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use easy_tun::{Batch, BatchLayout, OpenQueue, PacketIo};
-use futures::FutureExt as _;
-use futures::future::LocalBoxFuture;
+use easy_tun::{Batch, BatchLayout, QueueHandle};
 use interproto::HEADROOM;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::WorkerEnded;
 use super::hands::{Hands, Moment};
@@ -48,8 +49,7 @@ impl Seat {
     /// Tells the worker to go.
     pub(super) fn dismiss(&self) {
         self.dismissed.store(true, Ordering::Release);
-        // If its successor is the one that is woken, that finds nothing to do.
-        self.desk().wake.notify_one();
+        self.desk().bell.ring();
     }
 
     /// A worker that wakes up late finds out here that it has been replaced, and must touch nothing more.
@@ -62,25 +62,10 @@ impl Seat {
     }
 }
 
-/// A queue that a worker can be put to. It outlives its workers.
-pub trait WorkQueue: std::fmt::Debug + Send + Sync {
-    /// Works until dismissed (`Ok`) or until the queue fails.
-    fn work<'a>(&'a self, seat: &'a Seat) -> LocalBoxFuture<'a, io::Result<()>>;
-}
-
-impl<H: OpenQueue + std::fmt::Debug> WorkQueue for H {
-    fn work<'a>(&'a self, seat: &'a Seat) -> LocalBoxFuture<'a, io::Result<()>> {
-        async move { Worker::new(self.open()?, seat).run().await }.boxed_local()
-    }
-}
-
 /// Starts the worker's thread.
 pub(super) fn spawn(seat: Arc<Seat>) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("worker-{}", seat.index)).spawn(move || {
-        let work = AssertUnwindSafe(|| -> io::Result<()> {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-            runtime.block_on(seat.shared.queues[seat.index].work(&seat))
-        });
+        let work = AssertUnwindSafe(|| Worker::new(&seat).run());
         let mut device_is_gone = false;
         let why = match std::panic::catch_unwind(work) {
             Ok(Ok(())) => return,
@@ -98,8 +83,8 @@ pub(super) fn spawn(seat: Arc<Seat>) -> io::Result<JoinHandle<()>> {
     })
 }
 
-struct Worker<'s, Q> {
-    queue: Q,
+struct Worker<'s> {
+    queue: &'s QueueHandle,
     seat: &'s Seat,
     batch: Batch,
     warmer: Warmer,
@@ -109,28 +94,46 @@ struct Worker<'s, Q> {
 /// Fragments are looked after at most this often.
 const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 
-impl<'s, Q: PacketIo> Worker<'s, Q> {
-    fn new(queue: Q, seat: &'s Seat) -> Self {
+impl<'s> Worker<'s> {
+    fn new(seat: &'s Seat) -> Self {
+        let queue = &*seat.shared.queues[seat.index];
         let batch = Batch::new(BatchLayout { headroom: HEADROOM, ..BatchLayout::default() }, queue.header());
         Self { queue, seat, batch, warmer: Warmer::default(), hands: Hands::new(seat) }
     }
 
-    async fn run(mut self) -> io::Result<()> {
+    fn run(mut self) -> io::Result<()> {
         prepare_to_wait_for_locks();
         let seat = self.seat;
         while seat.may_go_on() {
-            let patience = self.patience();
-            tokio::select! {
-                biased;
-                ready = self.queue.readable() => ready?,
-                () = seat.desk().wake.notified() => {}
-                () = sleep_for(patience) => {}
+            // A batch that was full has left packets behind.
+            if !self.batch.is_full() {
+                self.wait()?;
             }
             seat.pulse.enter();
             let turn = self.turn();
             seat.pulse.leave();
             seat.desk().counters.count_allocations();
             turn?;
+        }
+        Ok(())
+    }
+
+    /// Sleeps until there is a packet, the bell rings or something is due.
+    fn wait(&self) -> io::Result<()> {
+        let bell = &self.seat.desk().bell;
+        let mut waited = [self.queue.as_fd(), bell.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let patience = self.patience().map_or(PollTimeout::NONE, |patience| {
+            // Rounded up: woken too early, it would find nothing due and look again at once.
+            i32::try_from(patience.as_millis() + 1)
+                .map_or(PollTimeout::MAX, |millis| PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX))
+        });
+        match poll(&mut waited, patience) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        // What rings for a worker that has been replaced is for its successor.
+        if waited[1].any() == Some(true) && self.seat.may_go_on() {
+            bell.silence();
         }
         Ok(())
     }
@@ -146,13 +149,13 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
     fn turn(&mut self) -> io::Result<()> {
         if !self.seat.may_go_on() {
             // What it was woken for is its successor's, and so are the answers.
-            self.seat.desk().wake.notify_one();
+            self.seat.desk().bell.ring();
             return Ok(());
         }
         let shared: &Shared = &self.seat.shared;
         let rules = shared.rules.load();
         let moment = Moment { now: clock::now(), rules: &rules };
-        self.hands.begin(moment, &self.queue);
+        self.hands.begin(moment, self.queue);
         let read = self.read();
         if shared.tables.nat.session_count() >= MANY_SESSIONS {
             self.warmer.warm(&shared.tables.nat, moment.rules, self.batch.iter());
@@ -166,10 +169,10 @@ impl<'s, Q: PacketIo> Worker<'s, Q> {
                 break;
             }
             if let Some(mut slot) = self.batch.slot(place) {
-                self.hands.read(&mut slot, alone, moment, &self.queue);
+                self.hands.read(&mut slot, alone, moment, self.queue);
             }
         }
-        self.hands.end(&self.queue);
+        self.hands.end(self.queue);
         read
     }
 
@@ -210,13 +213,6 @@ fn prepare_to_wait_for_locks() {
     let nothing = parking_lot::Mutex::new(());
     // Nobody notifies, and no time is given: it prepares to wait and goes on.
     parking_lot::Condvar::new().wait_for(&mut nothing.lock(), Duration::ZERO);
-}
-
-async fn sleep_for(patience: Option<Duration>) {
-    match patience {
-        Some(patience) => tokio::time::sleep(patience).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// What an injected hang does: long enough for any test, and not for ever.
