@@ -1,4 +1,4 @@
-//! Socket options that neither `socket2` nor `nix` knows: whether a packet may be fragmented, the path MTU, and ECN.
+//! Socket options that `socket2` does not know: whether a packet may be fragmented, the path MTU, the size of segments, and ECN.
 //!
 //! Unsafe code: `setsockopt` and `getsockopt` with plain values.
 #![allow(unsafe_code)]
@@ -6,10 +6,8 @@
 use std::io;
 use std::os::fd::AsRawFd;
 
-use socket2::Socket;
-
 /// Forbids fragments whatever path MTU is known (`PROBE`), or allows them (`DONT`).
-pub(crate) fn dont_fragment(socket: &Socket, v6: bool, forbidden: bool) -> io::Result<()> {
+pub fn dont_fragment(socket: &impl AsRawFd, v6: bool, forbidden: bool) -> io::Result<()> {
     let (level, option, value) = match (v6, forbidden) {
         (false, true) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
         (false, false) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT),
@@ -23,7 +21,23 @@ pub(crate) fn dont_fragment(socket: &Socket, v6: bool, forbidden: bool) -> io::R
     Ok(())
 }
 
-fn set(socket: &Socket, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+/// Forbids fragments, and has what is longer than the path MTU that is known refused (`DO`). Without it what IPv4 cuts into
+/// datagrams by itself may be fragmented.
+pub fn obey_path_mtu(socket: &impl AsRawFd, v6: bool) -> io::Result<()> {
+    if v6 {
+        set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO)
+    } else {
+        set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)
+    }
+}
+
+/// Lets the kernel cut what is sent at a time into datagrams with so many bytes of payload, the last one with what is left
+/// (`UDP_SEGMENT`, Linux 4.18). With 0 it is one datagram again.
+pub fn segment_datagrams(socket: &impl AsRawFd, payload: u16) -> io::Result<()> {
+    set(socket, libc::SOL_UDP, libc::UDP_SEGMENT, payload.into())
+}
+
+fn set(socket: &impl AsRawFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the descriptor is open, and the pointer and the length are those of one `c_int`.
     let answer = unsafe {
         libc::setsockopt(
