@@ -6,8 +6,8 @@ use netlab::Namespace;
 use crate::common::kernel::{counter_v4, counter_v6};
 use crate::common::packets::{TCP, UDP, data, datagram, flow};
 use crate::common::wire::{Injector, Sniffer};
-use crate::common::{Lab, PATIENCE, PLAIN, Router};
-use crate::lab::{Ends, Handled, POOLS, Way, assert_arrive, assert_silent, datagrams, while_held};
+use crate::common::{Lab, PATIENCE, PLAIN};
+use crate::lab::{Ends, Handled, POOLS, Way, assert_arrive, assert_silent, datagrams, start, while_held};
 
 /// Packets of a train, of so many bytes of payload each.
 const COUNT: usize = 8;
@@ -80,7 +80,7 @@ fn one_corrupted_datagram_among_good_ones_arrives_corrupted_and_the_others_intac
     }
     for pool in POOLS {
         let lab = Lab::new();
-        let router = Router::start(&lab, &pool);
+        let router = start(&lab, &pool);
         let ends = Ends::open(&lab, 4000, 7777);
         for way in Way::BOTH {
             let (near, far) = ends_of(&lab, way);
@@ -122,7 +122,7 @@ fn one_corrupted_segment_of_tcp_is_not_joined_to_its_neighbours_and_stays_corrup
         return;
     }
     let lab = Lab::new();
-    let router = Router::start(&lab, &PLAIN);
+    let router = start(&lab, &PLAIN);
     // The host's address comes by the sockets, and with an address for each host ports are the host's own.
     let ends = Ends::open(&lab, 4000, 7777);
     for way in Way::BOTH {

@@ -1,7 +1,7 @@
 //! Packets of one flow that the router finds together leave by one write, and arrive as what they were.
 
 use crate::common::{Lab, PLAIN, Router, plain_and};
-use crate::lab::{Ends, Handled, POOLS, Way, assert_arrive, assert_silent, datagrams, while_held};
+use crate::lab::{Ends, Handled, POOLS, Way, assert_arrive, assert_silent, datagrams, start, while_held};
 
 /// Sends these while the router is held up, and sees them arrive. The answer is how many packets the router wrote.
 fn writes(lab: &Lab, router: &Router, flows: &[(&Ends, Vec<Vec<u8>>)], way: Way) -> u64 {
@@ -36,7 +36,7 @@ fn eight_equal_datagrams_leave_by_one_write_and_arrive_one_by_one() {
     }
     for pool in POOLS {
         let lab = Lab::new();
-        let router = Router::start(&lab, &pool);
+        let router = start(&lab, &pool);
         let ends = Ends::open(&lab, 4000, 7777);
         for way in Way::BOTH {
             // With and without DF behind the router (RFC 7915 §5.1): up to 1260 bytes it is clear.
@@ -57,7 +57,7 @@ fn a_shorter_datagram_is_the_last_of_its_write_and_a_longer_one_the_first_of_the
         return;
     }
     let lab = Lab::new();
-    let router = Router::start(&lab, &PLAIN);
+    let router = start(&lab, &PLAIN);
     let ends = Ends::open(&lab, 4000, 7777);
     for way in Way::BOTH {
         for (lengths, expected) in [
@@ -84,7 +84,7 @@ fn flows_that_take_turns_are_joined_each_for_itself() {
         return;
     }
     let lab = Lab::new();
-    let router = Router::start(&lab, &PLAIN);
+    let router = start(&lab, &PLAIN);
     let ends = [4000, 4001, 4002].map(|port| Ends::open(&lab, port, port));
     for way in Way::BOTH {
         let flows: Vec<_> =
@@ -104,7 +104,7 @@ fn nothing_is_joined_where_that_is_off_or_the_device_takes_no_super_packets() {
     let apart = [&PLAIN[..], &["--config", &file]].concat();
     for flags in [apart, plain_and(&["--offloads", "off"]), plain_and(&["--offloads", "checksum,tso4,tso6"])]
     {
-        let router = Router::start(&lab, &flags);
+        let router = start(&lab, &flags);
         let ends = Ends::open(&lab, 4000, 7777);
         for way in Way::BOTH {
             let written = writes(&lab, &router, &[(&ends, datagrams([1000; 8]))], way);

@@ -49,6 +49,20 @@ impl Way {
     }
 }
 
+/// Starts a router with one queue. With several the kernel may move a flow to another one in the middle of a burst: it forgets
+/// after three seconds who wrote the flow's other way last.
+pub(crate) fn start(lab: &Lab, flags: &[&str]) -> Router {
+    Router::start(lab, &[flags, &["--num-queues", "1"]].concat())
+}
+
+/// The cards that packets leave the router by have no offloads: the kernel finishes what was left to do, and the hosts verify
+/// the checksums.
+pub(crate) fn without_offloads(lab: &Lab) {
+    for link in ["client0", "server"] {
+        lab.router.without_offloads(link).unwrap();
+    }
+}
+
 /// Two connected sockets, of a client and of the server.
 #[derive(Debug)]
 pub(crate) struct Ends {

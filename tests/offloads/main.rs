@@ -21,3 +21,4 @@ mod order;
 mod queues;
 mod sizes;
 mod trains;
+mod wire;

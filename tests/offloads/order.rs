@@ -1,8 +1,8 @@
 //! Datagrams of a flow stay in their order, whatever of it is joined and whatever flows come between.
 
-use crate::common::{Lab, Router};
+use crate::common::Lab;
 use crate::lab::{
-    Ends, POOLS, Way, assert_arrive, assert_silent, datagram, send_as_one, send_each, while_held,
+    Ends, POOLS, Way, assert_arrive, assert_silent, datagram, send_as_one, send_each, start, while_held,
 };
 
 const FLOWS: usize = 8;
@@ -28,7 +28,7 @@ fn eight_flows_of_mixed_sizes_arrive_whole_and_each_in_its_order() {
     }
     for pool in POOLS {
         let lab = Lab::new();
-        let router = Router::start(&lab, &pool);
+        let router = start(&lab, &pool);
         let flows: Vec<Ends> =
             (0..FLOWS as u16).map(|flow| Ends::open(&lab, 4000 + flow, 7000 + flow)).collect();
         for way in Way::BOTH {
@@ -71,8 +71,7 @@ fn what_came_whole_what_is_joined_and_what_is_in_fragments_keep_their_order() {
     }
     for pool in POOLS {
         let lab = Lab::new();
-        // Fragments have no ports, and so a queue of their own if there is one.
-        let router = Router::start(&lab, &[&pool[..], &["--num-queues", "1"]].concat());
+        let router = start(&lab, &pool);
         let ends = Ends::open(&lab, 4000, 7777);
         for way in Way::BOTH {
             let train = |first: usize, count: usize| -> Vec<Vec<u8>> {
