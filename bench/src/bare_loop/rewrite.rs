@@ -12,6 +12,8 @@ const V4: usize = 20;
 const V6: usize = 40;
 /// By so much the headers differ: the room that is needed before a frame.
 pub(super) const GROWTH: usize = V6 - V4;
+/// The same, as the header of a frame counts.
+const MOVED: u16 = 20;
 
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`: the checksum field holds the sum of the pseudo-header, the rest is still to be added.
 const NEEDS_CSUM: u8 = 1;
@@ -133,8 +135,8 @@ fn shift(mut vnet: [u8; VNET], direction: Direction) -> [u8; VNET] {
         let value = u16::from_ne_bytes([vnet[place], vnet[place + 1]]);
         let value = match direction {
             _ if !is_used => value,
-            Direction::ToV4 => value.wrapping_sub(GROWTH as u16),
-            Direction::ToV6 => value.wrapping_add(GROWTH as u16),
+            Direction::ToV4 => value.wrapping_sub(MOVED),
+            Direction::ToV6 => value.wrapping_add(MOVED),
         };
         vnet[place..place + 2].copy_from_slice(&value.to_ne_bytes());
     }
@@ -177,7 +179,9 @@ fn fold(mut sum: u32) -> u16 {
     while sum > 0xffff {
         sum = (sum >> 16) + (sum & 0xffff);
     }
-    sum as u16
+    #[allow(clippy::cast_possible_truncation, reason = "at most 0xffff by now")]
+    let folded = sum as u16;
+    folded
 }
 
 #[cfg(test)]
@@ -285,12 +289,12 @@ mod tests {
             let (mut buffer, before) = frame(v6, UDP, true, 5);
             let after = template().rewrite(&mut buffer, before).unwrap();
             let out = &buffer[after];
-            let header = if v6 { 20 } else { 40 };
-            let segment = &out[VNET + header..];
+            let header: u16 = if v6 { 20 } else { 40 };
+            let segment = &out[VNET + usize::from(header)..];
             let pseudo = [addresses(!v6, v6), rest(segment, UDP).to_vec()].concat();
             assert_eq!(u16::from_be_bytes([segment[6], segment[7]]) % 65_535, ones(&[&pseudo]));
-            assert_eq!(word(out, 6), header as u16, "where the checksum begins");
-            assert_eq!(word(out, 2), header as u16 + 20, "how long the headers are");
+            assert_eq!(word(out, 6), header, "where the checksum begins");
+            assert_eq!(word(out, 2), header + 20, "how long the headers are");
             assert_eq!(
                 (out[0], out[1], word(out, 4), word(out, 8)),
                 (NEEDS_CSUM, 5, 1400, 6),

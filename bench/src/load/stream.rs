@@ -42,11 +42,12 @@ pub(crate) fn run(flow: &Flow, payload: u16, pace: Pace) -> Result<Counts> {
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let receiver = scope.spawn(|| receive(flow, number, &is_over));
-        let sent = send(flow, number, payload, pace);
+        let counting = scope.spawn(|| receive(flow, number, &is_over));
+        // On a thread of its own: its timer slack would be inherited by every program started later.
+        let sent = scope.spawn(|| send(flow, number, payload, pace)).join();
         is_over.store(true, Ordering::Release);
-        let received = receiver.join().map_err(|_| anyhow!("the receiver panicked"))??;
-        let (sent, wake_ups, elapsed) = sent?;
+        let received = counting.join().map_err(|_| anyhow!("the receiver panicked"))??;
+        let (sent, wake_ups, elapsed) = sent.map_err(|_| anyhow!("the sender panicked"))??;
         Ok(Counts { sent, received, wake_ups, seconds: elapsed as f64 / 1e9 })
     })
 }
@@ -69,12 +70,12 @@ fn send(flow: &Flow, number: u64, payload: u16, pace: Pace) -> Result<(u64, u64,
 
 fn receive(flow: &Flow, number: u64, is_over: &AtomicBool) -> Result<u64> {
     let mark = number.to_be_bytes();
-    let mut receiver = Receiver::new(&flow.server);
+    let mut arrivals = Receiver::new(&flow.server);
     let mut received = 0;
     loop {
         // Asked before the silence, which must lie behind the end.
         let was_over = is_over.load(Ordering::Acquire);
-        let count = receiver.receive(|datagram| received += u64::from(datagram.starts_with(&mark)))?;
+        let count = arrivals.receive(|datagram| received += u64::from(datagram.starts_with(&mark)))?;
         if count == 0 && was_over {
             return Ok(received);
         }

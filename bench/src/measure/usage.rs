@@ -25,7 +25,7 @@ impl Usage {
     pub(super) fn of(id: u32) -> Result<Self> {
         let table = read(&format!("/proc/{id}/net/dev"))?;
         let [written, missed] = device(&table).context("the contender's device is gone")?;
-        let mut usage = Self { written, missed, ..Self::default() };
+        let mut usage = Self { missed, written, ..Self::default() };
         let tasks = fs::read_dir(format!("/proc/{id}/task")).context("the contender has ended")?;
         for task in tasks {
             let folder = task?.path();

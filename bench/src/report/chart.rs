@@ -53,7 +53,13 @@ const PANELS: [Panel; 6] = [
         1.0,
         2,
     ),
-    panel("... in bursts of 8 (less is better)", Load::Bursts, Figure::MachineMicros, 1.0, 2),
+    panel(
+        "µs per 64-byte datagram in bursts of 8 (less is better)",
+        Load::Bursts,
+        Figure::MachineMicros,
+        1.0,
+        2,
+    ),
     panel("New TCP connections, 1000/s", Load::Connections, Figure::ConnectionsPerSecond, 1000.0, 1),
     panel(
         "Round trip under load, 99th percentile, µs (less is better)",
@@ -125,7 +131,7 @@ fn draw(area: &Area<'_>, panel: &Panel, bars: &[Bar<'_>], (left, top): (i32, i32
     let style =
         |size: i32, place| ("sans-serif", size).into_font().color(&TEXT).pos(Pos::new(place, VPos::Center));
     let put = |text: String, size, place, at| area.draw(&Text::new(text, at, style(size, place)));
-    put(panel.title.to_owned(), 14, HPos::Left, (left + 10, top + TITLE / 2))
+    put(panel.title.to_owned(), 17, HPos::Left, (left + 10, top + TITLE / 2))
         .map_err(|error| anyhow!("{error}"))?;
     let longest = bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
     for (bar, line) in bars.iter().zip(0..) {
@@ -138,10 +144,10 @@ fn draw(area: &Area<'_>, panel: &Panel, bars: &[Bar<'_>], (left, top): (i32, i32
         };
         let shape = Rectangle::new([(left + BARS, middle - 7), (end, middle + 7)], color.filled());
         area.draw(&shape).map_err(|error| anyhow!("{error}"))?;
-        put(bar.name.to_owned(), 12, HPos::Right, (left + BARS - 8, middle))
+        put(bar.name.to_owned(), 15, HPos::Right, (left + BARS - 8, middle))
             .map_err(|error| anyhow!("{error}"))?;
         let value = format!("{:.*}", panel.decimals, bar.value);
-        put(value, 12, HPos::Left, (end + 6, middle)).map_err(|error| anyhow!("{error}"))?;
+        put(value, 15, HPos::Left, (end + 6, middle)).map_err(|error| anyhow!("{error}"))?;
     }
     Ok(())
 }

@@ -70,7 +70,7 @@ impl fmt::Display for Promise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kept = if self.is_kept { "kept" } else { "MISSED" };
         let figure = self.figure.map_or_else(|| "no figure".to_owned(), |figure| format!("{figure:.3}"));
-        write!(f, "{kept}: {}: {figure}, {} {:.3}", self.about, self.limit, self.bound)
+        write!(f, "{kept}: {} = {figure}, {} {:.3}", self.about, self.limit, self.bound)
     }
 }
 
@@ -167,7 +167,7 @@ impl Judge<'_> {
         let ratios =
             self.of(against.role()).filter_map(|other| Some(ratio(own, other, load, figure)?.median));
         let figure = ratios.reduce(|one, other| limit.worse(one, other));
-        Some(Promise::new(format!("{}, {load}, as a part of {against}", own.name), figure, limit, bound))
+        Some(Promise::new(format!("{load}: {} / {against}", own.name), figure, limit, bound))
     }
 
     fn alone(&self, role: Role, figure: Figure, unit: &str, bound: f64) -> Option<Promise> {
@@ -176,7 +176,7 @@ impl Judge<'_> {
         }
         let own = self.of(role).next()?;
         let figure = own.summary(Load::Idle, figure).map(|Summary { median, .. }| median);
-        Some(Promise::new(format!("{}, {unit}", own.name), figure, Limit::Below, bound))
+        Some(Promise::new(format!("{}: {}, {unit}", Load::Idle, own.name), figure, Limit::Below, bound))
     }
 }
 
