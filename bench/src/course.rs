@@ -185,6 +185,9 @@ pub(crate) fn run(entries: &[Entry], plan: &Plan, say: impl Fn(&str)) -> Vec<Rec
     }
     if plan.loads.contains(&Load::RoundTripLoaded) {
         let background = background(&records);
+        if let Some(rate) = background {
+            say(&format!("round trips under load are measured beside {rate} datagrams per second"));
+        }
         for round in 1..=plan.rounds {
             say(&format!("round {round} of {}: {}", plan.rounds, Load::RoundTripLoaded));
             turn(&stands, &mut records, plan, (round, Load::RoundTripLoaded), background);

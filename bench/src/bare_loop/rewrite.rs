@@ -267,11 +267,15 @@ mod tests {
         for protocol in [TCP, UDP] {
             for v6 in [true, false] {
                 let (mut buffer, before) = frame(v6, protocol, false, 0);
+                let sent = buffer[buffer.len() - 47..].to_vec();
                 let after = template().rewrite(&mut buffer, before).unwrap();
                 let out = &buffer[after];
                 let (header, length) = if v6 { (20, 4) } else { (40, 6) };
                 assert_eq!(out[VNET] >> 4, length);
                 let segment = &out[VNET + header..];
+                let place = if protocol == TCP { 16 } else { 6 };
+                assert_eq!(segment[..place], sent[..place]);
+                assert_eq!(segment[place + 2..], sent[place + 2..], "only the checksum changes");
                 let pseudo = [addresses(!v6, v6), rest(segment, protocol).to_vec()].concat();
                 assert_eq!(
                     ones(&[&pseudo, segment]),
@@ -280,6 +284,20 @@ mod tests {
                     if v6 { "IPv6" } else { "IPv4" }
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_checksum_of_zero_is_sent_as_ones_in_udp_alone() {
+        let template = template();
+        // The value whose complement, with the addresses added, is the complement of zero.
+        let before = fold(template.to_v4);
+        for (protocol, expected) in [(UDP, [0xff, 0xff]), (TCP, [0, 0])] {
+            let mut segment = [0; 20];
+            let place = if protocol == TCP { 16 } else { 6 };
+            segment[place..place + 2].copy_from_slice(&before.to_be_bytes());
+            update(&mut segment, protocol, template.to_v4, false).unwrap();
+            assert_eq!(segment[place..place + 2], expected);
         }
     }
 

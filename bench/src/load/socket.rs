@@ -75,7 +75,8 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
 pub(crate) struct Sender<'s> {
     socket: &'s UdpSocket,
     payload: &'s [u8],
-    headers: MultiHeaders<SockaddrStorage>,
+    // Without addresses: the socket is connected.
+    headers: MultiHeaders<()>,
 }
 
 impl<'s> Sender<'s> {
@@ -95,7 +96,7 @@ impl<'s> Sender<'s> {
                 self.socket.as_raw_fd(),
                 &mut self.headers,
                 &slices[..now],
-                [None; BATCH],
+                [None::<()>; BATCH],
                 [],
                 MsgFlags::empty(),
             );

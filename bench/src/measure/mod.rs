@@ -119,7 +119,8 @@ impl Subject<'_> {
             Load::Connections => self.connections(duration),
             Load::RoundTrip => self.round_trips(duration, None),
             Load::RoundTripLoaded => {
-                let rate = background.context("no rate without loss is known")?;
+                let rate = background
+                    .context("no translator has a rate without loss, of which a part would be sent")?;
                 self.round_trips(duration, Some(rate))
             }
             Load::Idle => bail!("waiting is no load"),
