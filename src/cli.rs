@@ -10,7 +10,8 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use rfc6052::Prefix;
 
 use crate::config::{
-    self, OnExit, Partial, PartialPool, Placed, Problems, Prometheus, Settings, Sharing, parse_duration,
+    self, MssClamp, OffloadsText, OnExit, Partial, PartialPool, Placed, Problems, Prometheus, Settings,
+    Sharing, parse_duration,
 };
 use crate::logging::LogFormat;
 use crate::who_had::WhoHad;
@@ -88,6 +89,14 @@ pub struct Flags {
     /// Queues of the device, one packet worker each [default: one per processor].
     #[arg(long, value_name = "N")]
     pub num_queues: Option<usize>,
+    /// What the kernel leaves to the router, as far as it can: auto (all), off, or some of checksum, tso4, tso6, tso_ecn, uso
+    /// with commas between them [default: auto].
+    #[arg(long, value_name = "WHAT")]
+    pub offloads: Option<OffloadsText>,
+    /// Lower the segment size that TCP connections announce: off, auto (to what this host's links carry), or to so many
+    /// bytes [default: off].
+    #[arg(long, value_name = "SIZE")]
+    pub mss_clamp: Option<MssClamp>,
     /// Translate for hosts in this network only. May be repeated [default: directly connected networks and fc00::/7, or
     /// everyone where a pool is given].
     #[arg(long, value_name = "NET")]
@@ -147,6 +156,8 @@ impl Flags {
                 .reservation_timeout
                 .map(|value| Placed::by_flag("--reservation-timeout", value)),
             num_queues: self.num_queues.map(|value| Placed::by_flag("--num-queues", value)),
+            offloads: self.offloads.map(|value| Placed::by_flag("--offloads", value)),
+            mss_clamp: self.mss_clamp.map(|value| Placed::by_flag("--mss-clamp", value)),
             allow_from: listed("--allow-from", self.allow_from),
             deny_to: listed("--deny-to", self.deny_to),
             allow_non_global: self.allow_non_global.then(|| Placed::by_flag("--allow-non-global", true)),

@@ -2,6 +2,8 @@
 //!
 //! Pure: all questions are asked of a [`Snapshot`].
 
+mod mss;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -208,6 +210,7 @@ impl Plan {
                 .unwrap_or_else(|| settings.translation_prefix().embed(self.router_address)),
             router_pool: settings.icmp_router_pool.map(RouterPool::new),
             params: settings.translation,
+            mss_clamp: mss::limits(settings.mss_clamp, snapshot, &settings.interface),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::startup::set_up;
 use crate::supervision::{Limits, Outcome, Overseer};
 
 /// How often the router looks whether it has become ready, or is so no longer, for the log.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Sets the router up, runs it until a signal or until it gives up, and cleans up.
 pub fn run(settings: Settings, log: &Logger, log_dropped: Arc<AtomicU64>) -> Exit {

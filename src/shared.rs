@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use crossbeam_queue::ArrayQueue;
+use easy_tun::Offloads;
 use fast_nat::Deterministic;
 use ipnet::Ipv4Net;
 use parking_lot::Mutex;
@@ -21,6 +22,7 @@ use crate::actors::routes::RoutesActor;
 use crate::actors::sessions::SessionsActor;
 use crate::actors::tun::{TunActor, WorkQueue};
 use crate::config::Settings;
+use crate::datapath::join::Joins;
 use crate::datapath::{Ask, Counters, Refusal, Rules, Tables};
 use crate::kernel::sysctl::Forwarding;
 use crate::plan::Plan;
@@ -224,6 +226,10 @@ pub struct Shared {
     pub device_index: u32,
     /// One queue of the device per worker.
     pub queues: Vec<Arc<dyn WorkQueue>>,
+    /// What the kernel granted of the offloads that were asked for.
+    pub offloads: Offloads,
+    /// Which packets are joined.
+    pub joins: Joins,
     /// One desk per worker.
     pub desks: Vec<Desk>,
     /// One entry per pool, in their order in the plan.

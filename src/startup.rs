@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
-use easy_tun::{Device, DeviceBuilder};
+use easy_tun::{Device, DeviceBuilder, Offloads};
 use fast_nat::nat64::{InvalidConfig, Nat64};
 use fast_nat::{Deterministic, InvalidDeterministic, LeaseTable};
 use parking_lot::Mutex;
@@ -24,6 +24,7 @@ use crate::actors::tun::{TunBlueprint, WorkQueue};
 use crate::config::{DEFAULT_PROMETHEUS, OnExit, Prometheus, Settings, Sharing};
 use crate::datapath::Tables;
 use crate::datapath::fragments::{self, Fragments};
+use crate::datapath::join::Joins;
 use crate::error::chain;
 use crate::exit::Exit;
 use crate::kernel::preflight::{self, Intent, NoDefaultPool, Problem};
@@ -138,6 +139,7 @@ pub async fn set_up(
         .mtu(settings.mtu)
         .queues(settings.num_queues)
         .persist(true)
+        .offloads(settings.offloads)
         .build()?;
     let sysctls = Sysctls::default();
     let made = Made { device: &device, sysctls: &sysctls, handle: &handle, settings: &settings, log };
@@ -172,6 +174,7 @@ pub async fn set_up(
         }
     };
     describe(&settings, &plan, &snapshot, metrics_listener.as_ref(), log);
+    describe_offloads(&settings, device.offloads(), log);
 
     let queues = device.queues().iter().map(|queue| Arc::clone(queue) as Arc<dyn WorkQueue>);
     let rules = plan.rules(&settings, &snapshot);
@@ -181,6 +184,8 @@ pub async fn set_up(
         tables,
         device_index: device.index(),
         queues: queues.collect(),
+        offloads: device.offloads(),
+        joins: joins(&settings, device.offloads()),
         desks: (0..settings.num_queues).map(|_| Desk::default()).collect(),
         pool_gauges: plan.pools.iter().map(|pool| PoolGauges::new(pool.net, unit_of(pool.sharing))).collect(),
         lease_counters: crate::shared::LeaseCounters::default(),
@@ -386,4 +391,20 @@ fn describe(
         "queues" => settings.num_queues,
         "mtu" => settings.mtu,
         "metrics" => metrics.map_or_else(|| "off".to_owned(), |address| format!("http://{address}/metrics")));
+}
+
+/// Which packets may be joined: those of kinds that the device takes as super-packets.
+fn joins(settings: &Settings, granted: Offloads) -> Joins {
+    let takes = |offloads| settings.join && granted.contains(offloads);
+    Joins { tcp: takes(Offloads::TSO4 | Offloads::TSO6), udp: takes(Offloads::USO) }
+}
+
+fn describe_offloads(settings: &Settings, granted: Offloads, log: &Logger) {
+    let refused = settings.offloads - granted;
+    let joins = joins(settings, granted);
+    info!(log, "offloads"; "on" => %granted, "joined_tcp" => joins.tcp, "joined_udp" => joins.udp);
+    if !refused.is_empty() {
+        info!(log, "this kernel does not know all offloads that the router can use; what it knows is on";
+            "refused" => %refused);
+    }
 }

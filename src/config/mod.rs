@@ -16,6 +16,7 @@ mod text;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use easy_tun::Offloads;
 use fast_nat::Eam;
 use fast_nat::nat64::Timers;
 use interproto::Params;
@@ -36,7 +37,7 @@ pub use partial::{
 pub use place::{Place, Placed, Problem, Problems};
 pub use pools::{PoolSettings, Pools, pools_of};
 pub use ports::PortRange;
-pub use text::parse_duration;
+pub use text::{OffloadsText, parse_duration};
 
 use crate::logging::{LogFormat, LogLevel};
 
@@ -112,6 +113,12 @@ pub struct Settings {
     pub num_queues: usize,
     /// The device's MTU in bytes: 1280 to 65535.
     pub mtu: u16,
+    /// What the kernel is asked to leave to the router; it gets what the kernel grants.
+    pub offloads: Offloads,
+    /// Whether consecutive packets of one flow are joined where the device takes super-packets.
+    pub join: bool,
+    /// What is done about the segment sizes that TCP connections announce.
+    pub mss_clamp: MssClamp,
     /// Who may use the router.
     pub allow_from: AllowFrom,
     /// Destinations that nobody may reach, beside [`built_in_denied`] and the router's own addresses.
@@ -222,13 +229,28 @@ pub enum Prometheus {
     At(SocketAddr),
 }
 
+/// What no segment need be smaller than, in bytes: what is announced by saying nothing (RFC 9293 §3.7.1).
+pub const LEAST_MSS: u16 = 536;
+
+/// What is done about the segment size that a TCP connection announces in its SYN (RFC 9293 §3.7.1). Path MTU discovery does without, where
+/// its ICMP errors arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MssClamp {
+    /// Nothing.
+    #[default]
+    Off,
+    /// It is lowered to what this host's links carry, translated.
+    Auto,
+    /// It is lowered to this many bytes, at least [`LEAST_MSS`].
+    Most(u16),
+}
+
 /// How first packets of new hosts wait for a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HoldSettings {
     /// Packets of one host: 0 (none wait) to 16.
     pub packets_per_host: usize,
-    /// Hosts at a time and worker: 1 to 4096. With the most packets of the default MTU each, that is 600 MB a worker; the
-    /// default is 9 MB.
+    /// Hosts at a time and worker: 1 to 4096. All that waits takes 8 MiB a worker at most.
     pub hosts: usize,
     /// How long a packet waits: at most a minute.
     pub timeout: Duration,

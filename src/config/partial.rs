@@ -7,10 +7,10 @@ use std::time::Duration;
 use ipnet::{Ipv4Net, Ipv6Net};
 use rfc6052::Prefix;
 
-use super::text::{TrafficClassText, ZeroChecksumText};
+use super::text::{OffloadsText, TrafficClassText, ZeroChecksumText};
 use super::{
-    BlockFor, Filtering, ForwardProtocol, OnExit, Placed, PortRange, Prometheus, Sharing, StaticPair,
-    SyslogTarget, WhenFull,
+    BlockFor, Filtering, ForwardProtocol, MssClamp, OnExit, Placed, PortRange, Prometheus, Sharing,
+    StaticPair, SyslogTarget, WhenFull,
 };
 use crate::logging::{LogFormat, LogLevel};
 
@@ -37,6 +37,9 @@ pub struct Partial {
     pub max_leases_per_subnet: Option<Placed<u32>>,
     pub num_queues: Option<Placed<usize>>,
     pub mtu: Option<Placed<u16>>,
+    pub offloads: Option<Placed<OffloadsText>>,
+    pub join: Option<Placed<bool>>,
+    pub mss_clamp: Option<Placed<MssClamp>>,
     pub allow_from: Option<Vec<Placed<Ipv6Net>>>,
     pub deny_to: Option<Vec<Placed<Ipv4Net>>>,
     pub allow_non_global: Option<Placed<bool>>,
@@ -82,6 +85,9 @@ impl Partial {
             max_leases_per_subnet: self.max_leases_per_subnet.or(below.max_leases_per_subnet),
             num_queues: self.num_queues.or(below.num_queues),
             mtu: self.mtu.or(below.mtu),
+            offloads: self.offloads.or(below.offloads),
+            join: self.join.or(below.join),
+            mss_clamp: self.mss_clamp.or(below.mss_clamp),
             allow_from: self.allow_from.or(below.allow_from),
             deny_to: self.deny_to.or(below.deny_to),
             allow_non_global: self.allow_non_global.or(below.allow_non_global),

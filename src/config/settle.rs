@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use easy_tun::Offloads;
 use interproto::Params;
 
 use super::check::{Check, OwnAddresses, is_true, values};
 use super::{
     AllowFrom, DEFAULT_ADDRESS_REST, DEFAULT_ICMP_ERRORS_PER_SECOND, DEFAULT_MTU,
-    DEFAULT_RESERVATION_TIMEOUT, FragmentSettings, HoldSettings, LogSettings, OnExit, Partial, Place, Pools,
-    Problem, Problems, Prometheus, Settings,
+    DEFAULT_RESERVATION_TIMEOUT, FragmentSettings, HoldSettings, LogSettings, MssClamp, OnExit, Partial,
+    Place, Pools, Problem, Problems, Prometheus, Settings,
 };
 use crate::logging::{LogFormat, LogLevel};
 
@@ -94,6 +95,9 @@ impl Partial {
                 "num_queues",
             ),
             mtu: check.between(self.mtu, DEFAULT_MTU, (1280, u16::MAX), "mtu"),
+            offloads: self.offloads.map_or(Offloads::all(), |placed| placed.value.0),
+            join: self.join.is_none_or(|placed| placed.value),
+            mss_clamp: self.mss_clamp.map_or(MssClamp::Off, |placed| placed.value),
             allow_from: self.allow_from.map_or(AllowFrom::Automatic, |nets| AllowFrom::Only(values(nets))),
             deny_to: self.deny_to.map(values).unwrap_or_default(),
             allow_non_global: is_true(self.allow_non_global.as_ref()),

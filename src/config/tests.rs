@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use easy_tun::Offloads;
 use interproto::{TrafficClass, ZeroChecksum};
 
 use super::*;
@@ -56,6 +57,9 @@ fn every_key_is_read() {
         max_leases_per_subnet = 7
         num_queues = 3
         mtu = 1600
+        offloads = "checksum, tso6"
+        join = false
+        mss_clamp = 1220
         allow_from = ["fc00::/7", "2001:db8::/32"]
         deny_to = ["192.0.2.0/24"]
         allow_non_global = true
@@ -227,6 +231,9 @@ fn every_key_is_read() {
         max_leases_per_subnet: Some(7),
         num_queues: 3,
         mtu: 1600,
+        offloads: Offloads::CHECKSUM | Offloads::TSO6,
+        join: false,
+        mss_clamp: MssClamp::Most(1220),
         allow_from: AllowFrom::Only(vec!["fc00::/7".parse().unwrap(), "2001:db8::/32".parse().unwrap()]),
         deny_to: vec!["192.0.2.0/24".parse().unwrap()],
         allow_non_global: true,
@@ -283,6 +290,25 @@ colour = 1
         assert!(found, "{place} {what} is not among\n{}", problems.join("\n"));
     }
     assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+}
+
+#[test]
+fn offloads_and_segment_sizes_are_named_or_refused_by_name() {
+    let settings = parse("offloads = \"off\"\nmss_clamp = \"auto\"").unwrap();
+    assert_eq!((settings.offloads, settings.mss_clamp), (Offloads::empty(), MssClamp::Auto));
+    let settings = parse("").unwrap();
+    assert_eq!((settings.offloads, settings.mss_clamp), (Offloads::all(), MssClamp::Off));
+    assert!(settings.join);
+    refused(&[
+        (
+            "offloads = \"tso4, gro\"",
+            "1:12",
+            "\"gro\" is no offload; write auto, off, or some of checksum, tso4",
+        ),
+        ("mss_clamp = 535", "1:13", "a segment size from 536 to 65535 bytes"),
+        ("mss_clamp = \"on\"", "1:13", "write off, auto, or a segment size"),
+        ("mss_clamp = true", "1:13", "\"off\", \"auto\" or a segment size in bytes"),
+    ]);
 }
 
 #[test]

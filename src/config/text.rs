@@ -5,11 +5,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use easy_tun::Offloads;
 use interproto::{TrafficClass, ZeroChecksum};
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use super::{Prometheus, SyslogTarget};
+use super::{LEAST_MSS, MssClamp, Prometheus, SyslogTarget};
 
 /// Seconds as a plain number, or a duration like `2h` or `1m 30s`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -150,5 +151,62 @@ impl FromStr for ZeroChecksumText {
             "drop" => Ok(Self(ZeroChecksum::Drop)),
             _ => Err("write compute or drop".to_owned()),
         }
+    }
+}
+
+/// What the kernel is asked to leave to the router: `auto`, `off`, or names with commas between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffloadsText(pub(super) Offloads);
+
+impl FromStr for OffloadsText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self(Offloads::all())),
+            "off" => Ok(Self(Offloads::empty())),
+            _ => Offloads::of_names(text.split(',').map(str::trim)).map(Self).map_err(|name| {
+                let names = Offloads::names().collect::<Vec<_>>().join(", ");
+                format!(
+                    "{name:?} is no offload; write auto, off, or some of {names} with commas between them"
+                )
+            }),
+        }
+    }
+}
+
+impl FromStr for MssClamp {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            "auto" => Ok(Self::Auto),
+            _ => match text.parse() {
+                Ok(most @ LEAST_MSS..=u16::MAX) => Ok(Self::Most(most)),
+                _ => {
+                    Err(format!("write off, auto, or a segment size from {LEAST_MSS} to {} bytes", u16::MAX))
+                }
+            },
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for MssClamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = MssClamp;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"off\", \"auto\" or a segment size in bytes")
+            }
+            fn visit_i64<E: Error>(self, most: i64) -> Result<MssClamp, E> {
+                self.visit_str(&most.to_string())
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<MssClamp, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Either)
     }
 }

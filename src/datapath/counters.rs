@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::DropReason;
+use interproto::VirtioNetHdr;
+
+use super::{DropReason, Refusal};
 
 /// A counter with one writer: an add without a locked instruction.
 #[derive(Debug, Default)]
@@ -21,7 +23,7 @@ impl Counter {
     }
 }
 
-/// Packets and their bytes, as they stand in IP headers.
+/// Packets and their bytes, as they stand in IP headers. A super-packet counts as the packets that it is on the wire.
 #[derive(Debug, Default)]
 pub struct Traffic {
     /// Packets.
@@ -31,11 +33,11 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Counts one packet of this length.
+    /// Counts so many packets, which are so long together.
     #[inline]
-    pub fn count(&self, bytes: usize) {
-        self.packets.add(1);
-        self.bytes.add(bytes as u64);
+    pub fn count(&self, packets: u64, bytes: u64) {
+        self.packets.add(packets);
+        self.bytes.add(bytes);
     }
 }
 
@@ -114,6 +116,18 @@ impl Counters {
     /// Counts so many packets that were not forwarded.
     pub fn dropped_many(&self, reason: DropReason, packets: u64) {
         self.drops[reason.index()].add(packets);
+    }
+
+    /// Counts a translated frame, which is so many packets on the wire: as forwarded, or as lost if the device did not take it.
+    #[inline]
+    pub fn written(&self, frame: &[u8], (packets, bytes): (usize, usize), taken: bool) {
+        let is_v4 = frame.get(VirtioNetHdr::LENGTH).is_some_and(|first| first >> 4 == 4);
+        let forwarded = if is_v4 { &self.forwarded_6to4 } else { &self.forwarded_4to6 };
+        if taken {
+            forwarded.count(packets as u64, bytes as u64);
+        } else {
+            self.dropped_many(Refusal::WriteFailed.into(), packets as u64);
+        }
     }
 
     /// Takes over how much this thread has allocated so far, in test builds. The worker's own thread alone calls this.

@@ -1,11 +1,12 @@
 //! One packet's life: parse, judge, look up, translate, write.
 //!
-//! No I/O and no actors here: a packet and `now` come in; packets go out through [`Output`], and a [`Verdict`] says
+//! No I/O and no actors here: a packet and `now` come in; frames go out through [`Output`], and a [`Verdict`] says
 //! what happened. In the steady state a packet costs no allocation, no message, no log line and no wait on a lock.
 
 mod counters;
 pub mod fragments;
 pub mod hold;
+mod identifications;
 pub mod join;
 mod limiter;
 mod reason;
@@ -14,8 +15,9 @@ mod rules;
 mod warm;
 
 pub use counters::{Counter, Counters, Traffic};
+pub use identifications::Identifications;
 pub use limiter::TokenBucket;
 pub use reason::{DropReason, Refusal};
-pub use router::{Ask, Held, Identifications, Limiters, Output, Parcel, Router, Scratch, Tables, Verdict};
-pub use rules::{Eams, NetSet, PoolRule, RouterPool, Rules};
+pub use router::{Ask, Held, Limiters, Output, Parcel, Router, Scratch, Tables, Verdict};
+pub use rules::{Eams, MssLimits, NetSet, PoolRule, RouterPool, Rules};
 pub use warm::Warmer;

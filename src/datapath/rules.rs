@@ -72,6 +72,17 @@ pub struct Rules {
     pub router_pool: Option<RouterPool>,
     /// The parameters of translation.
     pub params: Params,
+    /// The largest segments that TCP connections may announce; `None`: whatever they like.
+    pub mss_clamp: Option<MssLimits>,
+}
+
+/// The largest maximum segment sizes (RFC 9293 §3.7.1) that leave the router in a SYN, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MssLimits {
+    /// To the IPv4 side: what may be sent to an IPv6 host.
+    pub to_v4: u16,
+    /// To the IPv6 side: what an IPv6 host may send.
+    pub to_v6: u16,
 }
 
 impl Rules {

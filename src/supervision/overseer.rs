@@ -27,7 +27,7 @@ pub enum Outcome {
 }
 
 /// How often the pulses are read. A hang is noticed at most this much after `hang_after`.
-const WATCH_EVERY: Duration = Duration::from_millis(100);
+const WATCH_EVERY: Duration = Duration::from_millis(250);
 
 /// How long an orderly end may take before threads are left behind.
 const END_WITHIN: Duration = Duration::from_millis(500);

@@ -12,6 +12,10 @@ pub(crate) fn deviations(case: Case, packet: &[u8]) -> Result<Vec<String>> {
     let (_, this) = Contender::CopiedIn.run(case, packet, BATCH as u64)?;
     let (_, again) = Contender::InPlace.run(case, packet, 2 * BATCH as u64)?;
     ensure!(again == this, "{case}: a second translation needs more than fresh headers");
+    let (_, described) = Contender::Described.run(case, packet, BATCH as u64)?;
+    ensure!(described == this, "{case}: a description that says nothing changes the translation");
+    let (_, partial) = Contender::Partial.run(case, packet, BATCH as u64)?;
+    ensure!(case.completed(partial) == this, "{case}: a partial checksum is completed to another one");
     let (_, original) = Contender::Original.run(case, packet, 1)?;
     let ((ours, our_rest), (theirs, their_rest)) = match case.direction {
         Direction::SixToFour => (fields_v4(&this)?, fields_v4(&original)?),

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use interproto::{HEADROOM, Ipv4Packet, Ipv6Packet, Params, PortRewrite, Rewrite, Verdict};
+use interproto::{HEADROOM, Ipv4Packet, Ipv6Packet, Params, PortRewrite, Rewrite, Verdict, VirtioNetHdr};
 use nix::time::{ClockId, clock_gettime};
 use original::protocols::ip::{translate_ipv4_to_ipv6, translate_ipv6_to_ipv4};
 use serde::Serialize;
@@ -29,10 +29,15 @@ pub(crate) enum Contender {
     RefreshOnly,
     /// This crate: the whole packet is copied into the buffer before each translation.
     CopiedIn,
+    /// This crate: in place, with a description that says nothing of the packet, and one in front of what comes out.
+    Described,
+    /// This crate: the same, with a partial checksum.
+    Partial,
 }
 
 impl Contender {
-    pub(crate) const ALL: [Self; 4] = [Self::Original, Self::InPlace, Self::RefreshOnly, Self::CopiedIn];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Original, Self::InPlace, Self::RefreshOnly, Self::CopiedIn, Self::Described, Self::Partial];
 
     /// Translates the packet `repeat` times, which is a multiple of [`BATCH`], and says how long that took and what came out in the end.
     pub(crate) fn run(self, case: Case, packet: &[u8], repeat: u64) -> Result<(Duration, Vec<u8>)> {
@@ -43,6 +48,11 @@ impl Contender {
                 Some(black_box(&buffer[range]).len())
             }),
             Self::CopiedIn => run_this(case, packet, repeat, <[u8]>::copy_from_slice),
+            Self::Described => run_described(case, packet, repeat, VirtioNetHdr::default()),
+            Self::Partial => {
+                let (packet, said) = case.partial(packet)?;
+                run_described(case, &packet, repeat, said)
+            }
         }
     }
 }
@@ -63,6 +73,17 @@ fn run_this(
     match case.direction {
         Direction::SixToFour => run_batches(packet, repeat, refresh, six_to_four),
         Direction::FourToSix => run_batches(packet, repeat, refresh, four_to_six),
+    }
+}
+
+fn run_described(case: Case, packet: &[u8], repeat: u64, said: VirtioNetHdr) -> Result<(Duration, Vec<u8>)> {
+    match case.direction {
+        Direction::SixToFour => run_batches(packet, repeat, refresh_headers, |buffer, range, params| {
+            described_six_to_four(buffer, range, black_box(&said), params)
+        }),
+        Direction::FourToSix => run_batches(packet, repeat, refresh_headers, |buffer, range, params| {
+            described_four_to_six(buffer, range, black_box(&said), params)
+        }),
     }
 }
 
@@ -136,6 +157,42 @@ fn four_to_six(buffer: &mut [u8], range: Range<usize>, params: &Params) -> Optio
         Verdict::Forward(mut packets) => packets.next().map(|packet| black_box(packet).len()),
         _ => None,
     }
+}
+
+/// The length of what comes out, without its description. See [`six_to_four`].
+fn described_six_to_four(
+    buffer: &mut [u8],
+    range: Range<usize>,
+    said: &VirtioNetHdr,
+    params: &Params,
+) -> Option<usize> {
+    let rewrite =
+        Rewrite { source: CLIENT_V4, destination: SERVER_V4, ports: PortRewrite::Keep, embedded: None };
+    let mut packet = Ipv6Packet::check_offloaded(buffer, range, said).ok()?;
+    match packet.translate(black_box(&rewrite), black_box(1), params) {
+        Verdict::Forward(mut packets) => packets.next_framed().map(black_box).map(length_in_frame),
+        _ => None,
+    }
+}
+
+/// See [`described_six_to_four`].
+fn described_four_to_six(
+    buffer: &mut [u8],
+    range: Range<usize>,
+    said: &VirtioNetHdr,
+    params: &Params,
+) -> Option<usize> {
+    let rewrite =
+        Rewrite { source: SERVER_V6, destination: CLIENT_V6, ports: PortRewrite::Keep, embedded: None };
+    let mut packet = Ipv4Packet::check_offloaded(buffer, range, said).ok()?;
+    match packet.translate(black_box(&rewrite), params) {
+        Verdict::Forward(mut packets) => packets.next_framed().map(black_box).map(length_in_frame),
+        _ => None,
+    }
+}
+
+fn length_in_frame(frame: &[u8]) -> usize {
+    frame.len() - VirtioNetHdr::LENGTH
 }
 
 /// The processor time of this thread: what else the machine runs meanwhile is not counted.

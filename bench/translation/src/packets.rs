@@ -4,7 +4,9 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result};
+use etherparse::checksum::Sum16BitWords;
 use etherparse::{IpHeaders, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, PacketBuilder};
+use interproto::VirtioNetHdr;
 use serde::Serialize;
 
 /// The lengths of the packets, in bytes of the whole IP packet before its translation.
@@ -66,6 +68,49 @@ impl Case {
             Transport::Udp => UDP_HEADER,
             Transport::Tcp => TCP_HEADER,
         }
+    }
+
+    /// The same packet with a partial checksum, as a kernel hands it over for a device that computes checksums.
+    pub(crate) fn partial(self, packet: &[u8]) -> Result<(Vec<u8>, VirtioNetHdr)> {
+        let (at, addresses, protocol) = match self.direction {
+            Direction::SixToFour => (Ipv6Header::LEN, 8..40, packet[6]),
+            Direction::FourToSix => (Ipv4Header::MIN_LEN, 12..20, packet[9]),
+        };
+        let offset = match self.transport {
+            Transport::Udp => 6,
+            Transport::Tcp => 16,
+        };
+        let length = u16::try_from(packet.len() - at)?;
+        let complement = Sum16BitWords::new()
+            .add_slice(&packet[addresses])
+            .add_2bytes([0, protocol])
+            .add_2bytes(length.to_be_bytes())
+            .ones_complement();
+        let mut packet = packet.to_vec();
+        packet[at + offset..at + offset + 2].copy_from_slice(&(!complement).to_ne_bytes());
+        let said = VirtioNetHdr {
+            flags: VirtioNetHdr::NEEDS_CSUM,
+            csum_start: u16::try_from(at)?,
+            csum_offset: u16::try_from(offset)?,
+            ..VirtioNetHdr::default()
+        };
+        Ok((packet, said))
+    }
+
+    /// What a device makes of the translation of that packet.
+    pub(crate) fn completed(self, mut packet: Vec<u8>) -> Vec<u8> {
+        let at = match self.direction {
+            Direction::SixToFour => Ipv4Header::MIN_LEN,
+            Direction::FourToSix => Ipv6Header::LEN,
+        };
+        let (place, none) = match self.transport {
+            Transport::Udp => (at + 6, u16::MAX),
+            Transport::Tcp => (at + 16, 0),
+        };
+        let sum = Sum16BitWords::new().add_slice(&packet[at..]).ones_complement();
+        let sum = if sum == 0 { none } else { sum };
+        packet[place..place + 2].copy_from_slice(&sum.to_ne_bytes());
+        packet
     }
 
     /// The packet, with correct checksums. The IPv4 one has DF set: without it, long ones would leave as fragments.

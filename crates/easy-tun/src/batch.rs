@@ -215,10 +215,8 @@ mod tests {
         }
         batch.slot(1).unwrap().buffer.fill(0xff);
         assert_eq!(batch.slot(0).unwrap().packet(), b"aaaa");
-        assert_eq!(
-            (batch.slot(2).unwrap().header(), batch.slot(2).unwrap().packet()),
-            (&b"hh"[..], &b"cccc"[..])
-        );
+        let last = batch.slot(2).unwrap();
+        assert_eq!((last.header(), last.packet()), (&b"hh"[..], &b"cccc"[..]));
     }
 
     #[test]

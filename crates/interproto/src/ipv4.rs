@@ -40,7 +40,7 @@ struct Translated<'h> {
 
 impl<'a> Ipv4Packet<'a> {
     /// Checks the packet at `packet` of `storage`, in front of which [`HEADROOM`] bytes are free.
-    #[inline]
+    #[inline(always)]
     pub fn check(storage: &'a mut [u8], packet: Range<usize>) -> Result<Self, DropReason> {
         in_place(storage, &packet)?;
         if let Some(packet) = plain::parse_v4(storage, &packet) {
@@ -59,8 +59,28 @@ impl<'a> Ipv4Packet<'a> {
     }
 
     /// The same for a packet that the kernel hands over unfinished: with a partial checksum, or as a super-packet that it
-    /// will cut into segments. What is said of the packet must fit it.
+    /// will cut into segments. What is said of the packet must fit it. An ordinary packet costs no more than by [`Self::check`].
+    #[inline(always)]
     pub fn check_offloaded(
+        storage: &'a mut [u8],
+        packet: Range<usize>,
+        offload: &VirtioNetHdr,
+    ) -> Result<Self, DropReason> {
+        in_place(storage, &packet)?;
+        if let Some(packet) = plain::parse_v4(storage, &packet)
+            && let Upper::Ported { checksum_at, .. } = packet.upper
+            && let Some(offload) = Offload::plain(offload, IPV4, checksum_at)
+        {
+            return Ok(Self { storage, packet, embedded: None, offload, is_plain: true });
+        }
+        let Self { storage, packet, embedded, offload, .. } =
+            Self::check_any_offloaded(storage, packet, offload)?;
+        Ok(Self { storage, packet, embedded, offload, is_plain: false })
+    }
+
+    /// The general way.
+    #[inline(never)]
+    fn check_any_offloaded(
         storage: &'a mut [u8],
         packet: Range<usize>,
         offload: &VirtioNetHdr,
@@ -183,7 +203,7 @@ impl<'a> Ipv4Packet<'a> {
     /// Translates to IPv6, in place. Where this does not answer [`Verdict::Forward`], nothing was changed.
     ///
     /// A packet without DF that would be longer than [`Params::lowest_ipv6_mtu`] becomes several fragments.
-    #[inline]
+    #[inline(always)]
     pub fn translate(&mut self, rewrite_to: &Rewrite<Ipv6Addr>, params: &Params) -> Verdict<'_> {
         let packet = &self.packet;
         let length = IPV6 + packet.upper_length;
@@ -196,12 +216,15 @@ impl<'a> Ipv4Packet<'a> {
             return general.translate_any(rewrite_to, params);
         }
         let (upper_at, end) = (packet.upper_at, packet.end);
+        let mut offload = VirtioNetHdr::default();
         if let (Upper::Ported { checksum_at, never_zero }, Some(bytes)) =
             (packet.upper, self.storage.get_mut(upper_at..end))
         {
             let new = addresses(rewrite_to.source, rewrite_to.destination);
             let change = new.minus(addresses(packet.source, packet.destination));
-            rewrite_ported(bytes, checksum_at, never_zero, rewrite_to.ports, change);
+            let ports = rewrite_to.ports;
+            rewrite_ported(bytes, checksum_at, never_zero, ports, change, self.offload.partial);
+            offload = self.offload.describe_plain(IPV6, checksum_at);
         }
         let header = Ipv6Header {
             traffic_class: params.traffic_class.apply(packet.traffic_class),
@@ -214,7 +237,7 @@ impl<'a> Ipv4Packet<'a> {
         };
         let start = upper_at - IPV6;
         header.write(self.storage, start);
-        Verdict::Forward(Packets::one(self.storage, start, end, VirtioNetHdr::default()))
+        Verdict::Forward(Packets::one(self.storage, start, end, offload))
     }
 
     /// The general way.

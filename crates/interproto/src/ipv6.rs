@@ -36,7 +36,7 @@ pub struct Ipv6Packet<'a> {
 
 impl<'a> Ipv6Packet<'a> {
     /// Checks the packet at `packet` of `storage`, in front of which [`HEADROOM`] bytes are free.
-    #[inline]
+    #[inline(always)]
     pub fn check(storage: &'a mut [u8], packet: Range<usize>) -> Result<Self, DropReason> {
         in_place(storage, &packet)?;
         if let Some(packet) = plain::parse_v6(storage, &packet) {
@@ -55,8 +55,28 @@ impl<'a> Ipv6Packet<'a> {
     }
 
     /// The same for a packet that the kernel hands over unfinished: with a partial checksum, or as a super-packet that it
-    /// will cut into segments. What is said of the packet must fit it.
+    /// will cut into segments. What is said of the packet must fit it. An ordinary packet costs no more than by [`Self::check`].
+    #[inline(always)]
     pub fn check_offloaded(
+        storage: &'a mut [u8],
+        packet: Range<usize>,
+        offload: &VirtioNetHdr,
+    ) -> Result<Self, DropReason> {
+        in_place(storage, &packet)?;
+        if let Some(packet) = plain::parse_v6(storage, &packet)
+            && let Upper::Ported { checksum_at, .. } = packet.upper
+            && let Some(offload) = Offload::plain(offload, IPV6, checksum_at)
+        {
+            return Ok(Self { storage, packet, embedded: None, offload, is_plain: true });
+        }
+        let Self { storage, packet, embedded, offload, .. } =
+            Self::check_any_offloaded(storage, packet, offload)?;
+        Ok(Self { storage, packet, embedded, offload, is_plain: false })
+    }
+
+    /// The general way.
+    #[inline(never)]
+    fn check_any_offloaded(
         storage: &'a mut [u8],
         packet: Range<usize>,
         offload: &VirtioNetHdr,
@@ -171,7 +191,7 @@ impl<'a> Ipv6Packet<'a> {
     /// ([`Self::segments`]) use as many, from this one up.
     ///
     /// DF of a super-packet is decided by the length of its first segment (RFC 7915 §5.1), for the last and shorter one too.
-    #[inline]
+    #[inline(always)]
     pub fn translate(
         &mut self,
         rewrite_to: &Rewrite<Ipv4Addr>,
@@ -188,12 +208,15 @@ impl<'a> Ipv6Packet<'a> {
             return general.translate_any(rewrite_to, identification, params);
         }
         let (upper_at, end) = (packet.upper_at, packet.end);
+        let mut offload = VirtioNetHdr::default();
         if let (Upper::Ported { checksum_at, never_zero }, Some(bytes)) =
             (packet.upper, self.storage.get_mut(upper_at..end))
         {
             let new = addresses(rewrite_to.source, rewrite_to.destination);
             let change = new.minus(addresses(packet.source, packet.destination));
-            rewrite_ported(bytes, checksum_at, never_zero, rewrite_to.ports, change);
+            let ports = rewrite_to.ports;
+            rewrite_ported(bytes, checksum_at, never_zero, ports, change, self.offload.partial);
+            offload = self.offload.describe_plain(IPV4, checksum_at);
         }
         let header = Ipv4Header {
             tos: params.traffic_class.apply(packet.traffic_class),
@@ -210,7 +233,7 @@ impl<'a> Ipv6Packet<'a> {
         };
         let start = upper_at - IPV4;
         header.write(self.storage, start);
-        Verdict::Forward(Packets::one(self.storage, start, end, VirtioNetHdr::default()))
+        Verdict::Forward(Packets::one(self.storage, start, end, offload))
     }
 
     /// The general way.

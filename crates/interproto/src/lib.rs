@@ -2,7 +2,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 // The way of an ordinary packet must become one function at its caller's, with the checked packet in registers: out of line,
-// one moves it through memory three times, and each move waits for narrow stores. Measured: 84 ns a packet against 21 ns.
+// one moves it through memory three times, and each move waits for narrow stores. Measured: 84 ns a packet against 21 ns; and 42 ns
+// where two callers shared one function that was only hinted to be inlined.
 #![allow(clippy::inline_always, reason = "see above")]
 
 #[cfg(test)]

@@ -184,6 +184,34 @@ impl Offload {
         }
     }
 
+    /// The same for a plain packet, behind whose IP header of this length the checksum lies `checksum_at` bytes: `None` where
+    /// more is said than that it is whole or partial.
+    #[inline(always)]
+    pub(crate) fn plain(said: &VirtioNetHdr, ip_header: usize, checksum_at: usize) -> Option<Self> {
+        let partial = said.flags & VirtioNetHdr::NEEDS_CSUM != 0;
+        let verified = said.flags & VirtioNetHdr::DATA_VALID != 0;
+        let is_plain = said.gso_type == VirtioNetHdr::GSO_NONE
+            && (!partial
+                || (usize::from(said.csum_start) == ip_header
+                    && usize::from(said.csum_offset) == checksum_at));
+        is_plain.then_some(Self { partial, verified, segments: None })
+    }
+
+    /// What the kernel is told about the translation of a plain packet.
+    #[inline(always)]
+    pub(crate) fn describe_plain(&self, ip_header: usize, checksum_at: usize) -> VirtioNetHdr {
+        if self.partial {
+            return VirtioNetHdr {
+                flags: VirtioNetHdr::NEEDS_CSUM,
+                csum_start: ip_header as u16,
+                csum_offset: checksum_at as u16,
+                ..VirtioNetHdr::default()
+            };
+        }
+        let flags = if self.verified { VirtioNetHdr::DATA_VALID } else { 0 };
+        VirtioNetHdr { flags, ..VirtioNetHdr::default() }
+    }
+
     /// What the kernel is told about the translation, whose IP header has this length.
     pub(crate) fn describe(
         &self,

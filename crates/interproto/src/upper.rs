@@ -29,12 +29,7 @@ pub(crate) fn rewrite(bytes: &mut [u8], upper: Upper, wanted: PortRewrite, pseud
     match upper {
         Upper::Ported { checksum_at, never_zero } => {
             let [old, new] = pseudo.ported;
-            if pseudo.partial {
-                update_partial(bytes, checksum_at, new.minus(old));
-                put_ports(bytes, wanted);
-            } else {
-                rewrite_ported(bytes, checksum_at, never_zero, wanted, new.minus(old));
-            }
+            rewrite_ported(bytes, checksum_at, never_zero, wanted, new.minus(old), pseudo.partial);
         }
         Upper::Echo { reply } => {
             let [old, new] = pseudo.echo;
@@ -64,7 +59,7 @@ pub(crate) fn rewrite(bytes: &mut [u8], upper: Upper, wanted: PortRewrite, pseud
     }
 }
 
-/// Rewrites a transport header with ports, `change` being that of the pseudo-header.
+/// Rewrites a transport header with ports, `change` being that of the pseudo-header. A partial checksum has no part of the ports.
 #[inline(always)]
 pub(crate) fn rewrite_ported(
     bytes: &mut [u8],
@@ -72,9 +67,14 @@ pub(crate) fn rewrite_ported(
     never_zero: bool,
     wanted: PortRewrite,
     change: Sum,
+    partial: bool,
 ) {
-    let change = change.plus(put_ports(bytes, wanted));
-    update(bytes, checksum_at, change, never_zero);
+    let ports = put_ports(bytes, wanted);
+    if partial {
+        update_partial(bytes, checksum_at, change);
+    } else {
+        update(bytes, checksum_at, change.plus(ports), never_zero);
+    }
 }
 
 /// Writes new ports, if they are wanted. The answer is what that changes in a sum.
@@ -88,6 +88,7 @@ fn put_ports(bytes: &mut [u8], wanted: PortRewrite) -> Sum {
 }
 
 /// A sum that is not complemented yet, and to which the transport header and payload are still to be added.
+#[inline(always)]
 fn update_partial(bytes: &mut [u8], at: usize, change: Sum) {
     if let Some(sum) = u16_at(bytes, at) {
         put_u16(bytes, at, change.and(sum).fold());

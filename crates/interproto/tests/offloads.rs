@@ -1,100 +1,17 @@
 //! Packets that a kernel hands over unfinished: partial checksums and super-packets.
 //!
-//! The law: translating a super-packet and cutting it then gives what cutting it first and translating each segment gives.
-//! The cutting is done by `common::segmenter`, which shares no code with the crate.
+//! The law of `common::offloaded` at chosen places; `super_packets` has it for random ones.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests fail the test that calls them")]
 
 mod common;
 
+use common::offloaded::*;
 use common::packets::*;
 use common::segmenter::*;
 use common::*;
 use interproto::{
-    DropReason, HEADROOM, Icmpv4Error, Icmpv6Error, Ipv4Packet, Ipv6Packet, Params, PortRewrite, Rewrite,
-    Verdict, VirtioNetHdr,
+    DropReason, HEADROOM, Icmpv4Error, Icmpv6Error, Ipv4Packet, Ipv6Packet, Params, PortRewrite, VirtioNetHdr,
 };
-use proptest::prelude::*;
-use std::net::{Ipv4Addr, Ipv6Addr};
-
-type Outcome = Result<Vec<(Vec<u8>, VirtioNetHdr)>, DropReason>;
-
-fn out(verdict: Verdict<'_>) -> Outcome {
-    match verdict {
-        Verdict::Forward(mut packets) => {
-            let mut all = Vec::new();
-            let offload = packets.offload();
-            while let Some(packet) = packets.next() {
-                referee::lengths(packet);
-                all.push((packet.to_vec(), offload));
-                assert!(all.len() < 10_000, "the packets come to an end");
-            }
-            Ok(all)
-        }
-        Verdict::Reply(reason) | Verdict::Hold(reason) | Verdict::Drop(reason) => Err(reason),
-    }
-}
-
-fn six(
-    packet: &[u8],
-    offload: &VirtioNetHdr,
-    rewrite: &Rewrite<Ipv4Addr>,
-    id: u16,
-    params: &Params,
-) -> Outcome {
-    let mut storage = storage(packet);
-    out(Ipv6Packet::check_offloaded(&mut storage, HEADROOM..HEADROOM + packet.len(), offload)?
-        .translate(rewrite, id, params))
-}
-
-fn four(packet: &[u8], offload: &VirtioNetHdr, rewrite: &Rewrite<Ipv6Addr>, params: &Params) -> Outcome {
-    let mut storage = storage(packet);
-    out(Ipv4Packet::check_offloaded(&mut storage, HEADROOM..HEADROOM + packet.len(), offload)?
-        .translate(rewrite, params))
-}
-
-/// The law, one way.
-fn law_six(packet: &[u8], offload: &VirtioNetHdr, rewrite: &Rewrite<Ipv4Addr>, params: &Params) -> usize {
-    let mut expected = Vec::new();
-    for (index, segment) in cut(packet, offload).iter().enumerate() {
-        let id = IDENTIFICATION.wrapping_add(index as u16);
-        expected.extend(six(segment, &VirtioNetHdr::default(), rewrite, id, params).unwrap());
-    }
-    let translated = six(packet, offload, rewrite, IDENTIFICATION, params).unwrap();
-    assert_eq!(translated.len(), 1, "a super-packet stays one");
-    let mut found = cut(&translated[0].0, &translated[0].1);
-    assert_eq!(found.len(), expected.len());
-    for (found, (mut expected, _)) in found.iter_mut().zip(expected) {
-        referee::checksums(found);
-        // One header says DF for all segments, also for a last one that is shorter; and with DF the identification means
-        // nothing (RFC 6864 §4.1), though a kernel counts it up all the same.
-        if found[6] & 0x40 != 0 {
-            for packet in [&mut *found, &mut expected] {
-                packet[4..8].fill(0);
-                packet[10..12].fill(0);
-            }
-        }
-        assert_eq!(*found, expected);
-    }
-    found.len()
-}
-
-/// The other way, where a segment may become several fragments.
-fn law_four(packet: &[u8], offload: &VirtioNetHdr, rewrite: &Rewrite<Ipv6Addr>, params: &Params) -> usize {
-    let mut expected = Vec::new();
-    for segment in cut(packet, offload) {
-        expected.extend(four(&segment, &VirtioNetHdr::default(), rewrite, params).unwrap());
-    }
-    let expected: Vec<_> = expected.into_iter().map(|(packet, _)| packet).collect();
-    let mut found = Vec::new();
-    for (packet, offload) in four(packet, offload, rewrite, params).unwrap() {
-        found.extend(cut(&packet, &offload));
-    }
-    assert!(found == expected, "{found:02x?}\n{expected:02x?}");
-    for packet in &found {
-        referee::checksums(packet);
-    }
-    found.len()
-}
 
 #[test]
 fn a_tcp_super_packet_from_ipv6_is_translated_as_its_segments_are() {
@@ -103,7 +20,7 @@ fn a_tcp_super_packet_from_ipv6_is_translated_as_its_segments_are() {
     {
         let packet = tcp_packet(OUT6, &pattern(length)).traffic_class(0x2a);
         let (packet, offload) = super_tcp(&packet, ACK | PSH | FIN, gso_size, false);
-        let count = law_six(&packet, &offload, &outward(), &Params::default());
+        let count = law_six(&packet, &offload, &outward(), IDENTIFICATION, &Params::default());
         assert_eq!(count, length.div_ceil(usize::from(gso_size)));
     }
 }
@@ -124,7 +41,7 @@ fn a_tcp_super_packet_from_ipv4_is_translated_as_its_segments_are() {
 fn a_udp_super_packet_is_translated_as_its_datagrams_are() {
     for (length, gso_size) in [(1, 1200), (1200, 1200), (12_000, 1200), (12_001, 1400), (600, 6)] {
         let (packet, offload) = super_udp(&udp_packet(OUT6, &pattern(length)), gso_size);
-        law_six(&packet, &offload, &outward(), &Params::default());
+        law_six(&packet, &offload, &outward(), IDENTIFICATION, &Params::default());
         let (packet, offload) = super_udp(&udp_packet(IN4, &pattern(length)), gso_size);
         law_four(&packet, &offload, &inward(), &Params::default());
     }
@@ -136,7 +53,7 @@ fn only_the_first_segment_of_a_super_packet_says_that_the_window_was_reduced() {
     let (packet, offload) = super_tcp(&tcp_packet(OUT6, &pattern(5000)), ACK | CWR, 1000, true);
     let translated = six(&packet, &offload, &outward(), 1, &Params::default()).unwrap().remove(0);
     assert_eq!(translated.1.gso_type, VirtioNetHdr::GSO_TCPV4 | VirtioNetHdr::GSO_ECN);
-    law_six(&packet, &offload, &outward(), &Params::default());
+    law_six(&packet, &offload, &outward(), IDENTIFICATION, &Params::default());
     let (packet, offload) = super_tcp(&tcp_packet(IN4, &pattern(5000)), ACK | CWR, 1000, true);
     let translated = four(&packet, &offload, &inward(), &Params::default()).unwrap().remove(0);
     assert_eq!(translated.1.gso_type, VirtioNetHdr::GSO_TCPV6 | VirtioNetHdr::GSO_ECN);
@@ -153,7 +70,7 @@ fn df_and_identifications_follow_the_length_of_a_segment() {
         let mut storage = storage(&packet);
         let checked = Ipv6Packet::check_offloaded(&mut storage, HEADROOM..HEADROOM + packet.len(), &offload);
         assert_eq!(checked.unwrap().segments(), 20_000_usize.div_ceil(usize::from(gso_size)));
-        law_six(&packet, &offload, &outward(), &Params::default());
+        law_six(&packet, &offload, &outward(), IDENTIFICATION, &Params::default());
     }
 }
 
@@ -340,27 +257,4 @@ fn the_header_is_read_and_written_as_it_lies_in_memory() {
     assert_eq!(header.gso_size, u16::from_ne_bytes([0x78, 0x56]));
     assert_eq!(header.csum_start, u16::from_ne_bytes([0xbc, 0x9a]));
     assert_eq!(header.csum_offset, u16::from_ne_bytes([0xf0, 0xde]));
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn any_super_packet_is_translated_as_its_segments_are(
-        length in 1_usize..20_000, gso_size in 1_u16..5000, flags: u8, dont_fragment: bool, identification: u16, tcp: bool,
-        ports in prop::option::of(any::<(u16, u16)>()), lowest_ipv6_mtu in 0_u16..3000,
-    ) {
-        prop_assume!(length / usize::from(gso_size) < 2000);
-        let ports = ports.map_or(PortRewrite::Keep, |(source, destination)| PortRewrite::Pair { source, destination });
-        let params = Params { lowest_ipv6_mtu, ..Params::DEFAULT };
-        let make = |flow| {
-            let packet = if tcp { tcp_packet(flow, &pattern(length)) } else { udp_packet(flow, &pattern(length)) };
-            let packet = if dont_fragment { packet } else { packet.may_fragment(identification) };
-            if tcp { super_tcp(&packet, flags, gso_size, flags & CWR != 0) } else { super_udp(&packet, gso_size) }
-        };
-        let (packet, offload) = make(OUT6);
-        law_six(&packet, &offload, &with_ports(outward(), ports), &params);
-        let (packet, offload) = make(IN4);
-        law_four(&packet, &offload, &with_ports(inward(), ports), &params);
-    }
 }

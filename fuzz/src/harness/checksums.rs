@@ -20,7 +20,17 @@ pub(super) fn forwarded(
 ) {
     let offload = packets.offload();
     let mut all = Vec::new();
-    while let Some(packet) = packets.next() {
+    loop {
+        // In turns, with and without its description.
+        let packet = if all.len() % 2 == 0 {
+            let Some(frame) = packets.next_framed() else { break };
+            let (description, packet) = frame.split_at(VirtioNetHdr::LENGTH);
+            assert_eq!(description, offload.to_bytes(), "what is in front of packet {}", all.len());
+            packet
+        } else {
+            let Some(packet) = packets.next() else { break };
+            packet
+        };
         all.push(packet.to_vec());
         assert!(all.len() <= MOST_PACKETS.max(expected.packets.len()), "no end");
     }
@@ -182,6 +192,10 @@ fn described(case: &Case, offload: &VirtioNetHdr, said: &VirtioNetHdr, old: &Ip,
         csum_offset: if partial { said.csum_offset } else { 0 },
     };
     assert_eq!(*offload, expected, "what the device is told");
+    let segments = if gso_type == 0 { vec![old.body.clone()] } else { split(old, said) };
+    let length: usize = segments.iter().map(|segment| at + segment.len()).sum();
+    let counted = (offload.segments(all[0].len()), offload.wire_length(all[0].len()));
+    assert_eq!(counted, (segments.len(), length), "what is counted of it");
 }
 
 /// What comes out is let in by the other direction.

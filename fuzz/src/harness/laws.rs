@@ -55,6 +55,14 @@ fn run<P: for<'s> SideOf<'s>>(case: &Case, six: bool, flow: Flow<'_>) -> Outcome
         return Outcome::Door(DropReason::MalformedHeader);
     };
     let expected = model::expect(case, &arrived, six, flow, &said);
+    if let Some(ip) = expected.ip.as_ref() {
+        let mut storage = fresh();
+        let changed = <P as SideOf<'_>>::Side::check(&mut storage, range.clone(), case.door)
+            .map(|mut checked| checked.clamp_mss(case.identification));
+        if let Ok(changed) = changed {
+            clamped(changed, &storage[HEADROOM..HEADROOM + length], (&arrived, ip), (case, &said));
+        }
+    }
 
     let mut storage = fresh();
     let outcome = pass::<<P as SideOf<'_>>::Side>(&mut storage, range.clone(), (case, &expected, &said));
@@ -75,6 +83,11 @@ fn run<P: for<'s> SideOf<'s>>(case: &Case, six: bool, flow: Flow<'_>) -> Outcome
         let answer = checked.answer(reason, case).map(<[u8]>::to_vec);
         let wanted = <P as SideOf<'_>>::Side::expected_answer(reason, &arrived, ip, &said, case);
         assert!(answer == wanted, "the answer\n{answer:02x?} instead of\n{wanted:02x?}");
+        if let Ok(checked) = <P as SideOf<'_>>::Side::check(&mut fresh(), range.clone(), case.door) {
+            let frame = checked.answer_framed(reason, case).map(<[u8]>::to_vec);
+            let nothing = VirtioNetHdr::default().to_bytes();
+            assert!(frame == answer.as_ref().map(|answer| [&nothing, &answer[..]].concat()), "its frame");
+        }
         assert!(answer.is_some() || !matches!(outcome, Outcome::Reply(_)), "no answer to {outcome:?}");
     }
     if let Ok(checked) = <P as SideOf<'_>>::Side::check(&mut fresh(), range, case.door) {
@@ -108,6 +121,7 @@ fn pass<'s, S: Side<'s>>(
         "the tuple inside"
     );
     part(&checked.part(), ip, said);
+    assert_eq!(checked.wire_length(), wire_length(ip, said), "the length on the wire");
     let refusal = checked.refusal();
     let outcome = match checked.translate(case) {
         Verdict::Forward(packets) => {
@@ -207,6 +221,30 @@ fn part((part, segments): &(Option<super::FragmentPart>, usize), ip: &Ip, said: 
     }
     let expected = if said.gso_type == 0 { 1 } else { model::segments::split(ip, said).len() };
     assert_eq!(*segments, expected, "the number of segments");
+}
+
+/// The lengths of all segments.
+fn wire_length(ip: &Ip, said: &VirtioNetHdr) -> usize {
+    if said.gso_type == 0 {
+        return ip.headers + ip.body.len();
+    }
+    model::segments::split(ip, said).iter().map(|segment| ip.headers + segment.len()).sum()
+}
+
+/// Nothing but the segment size that a SYN announces has changed, and the checksum by that.
+fn clamped(changed: bool, packet: &[u8], (before, ip): (&[u8], &Ip), (case, said): (&Case, &VirtioNetHdr)) {
+    let mut expected = before.to_vec();
+    let body = model::mss::clamped(ip, case.identification);
+    let range = ip.headers..ip.headers + body.len();
+    assert_eq!(changed, body != ip.body, "whether it was changed");
+    expected[range.clone()].copy_from_slice(&body);
+    if changed && said.flags & VirtioNetHdr::NEEDS_CSUM == 0 {
+        let (now, then) = (super::sums::of(&packet[range]), super::sums::of(&ip.body));
+        assert_eq!(now % 0xffff, then % 0xffff, "the difference of the checksum");
+        let field = ip.headers + 16..ip.headers + 18;
+        expected[field.clone()].copy_from_slice(&packet[field]);
+    }
+    assert!(packet == expected, "clamped to\n{packet:02x?} instead of\n{expected:02x?}");
 }
 
 /// The packet that came in; one that was put together with its lengths repaired.

@@ -198,7 +198,7 @@ impl Maker<'_, '_> {
                 let ports: [u8; 12] = self.u.arbitrary()?;
                 packet.extend(ports);
                 packet.extend([(5 + options) << 4, self.u.arbitrary()?, 16, 0, 0, 0, 0, 0]);
-                packet.resize(packet.len() + usize::from(options) * 4, 1);
+                packet.extend(tcp_options(usize::from(options) * 4, &ports));
                 self.payload(packet)
             }
             UDP => {
@@ -330,15 +330,35 @@ impl Maker<'_, '_> {
             1 => self.u.int_in_range(least..=1500)?,
             _ => self.u.int_in_range(1200..=2500)?,
         };
-        Ok(VirtioNetHdr {
+        let said = VirtioNetHdr {
             flags: VirtioNetHdr::NEEDS_CSUM,
             gso_type,
             hdr_len: 0,
             gso_size: if gso_type == 0 { 0 } else { gso_size },
             csum_start: headers as u16,
             csum_offset: at as u16,
-        })
+        };
+        if !self.wild(6)? {
+            return Ok(said);
+        }
+        // What fits but for one bit.
+        let mut bytes = said.to_bytes();
+        bytes[self.u.int_in_range(0..=VirtioNetHdr::LENGTH - 1)?] ^= 1 << self.u.int_in_range(0..=7_u8)?;
+        Ok(VirtioNetHdr::from_bytes(bytes))
     }
+}
+
+/// So many bytes of TCP options: mostly the maximum segment size somewhere among others that are one byte long, sometimes anything.
+fn tcp_options(length: usize, seed: &[u8; 12]) -> Vec<u8> {
+    if seed[8] >= 0xe0 {
+        return seed.iter().copied().cycle().take(length).collect();
+    }
+    let mut options = vec![1; length];
+    let at = usize::from(seed[8]) % 8;
+    if let Some(place) = options.get_mut(at..at + 4) {
+        place.copy_from_slice(&[2, 4, seed[9], seed[10]]);
+    }
+    options
 }
 
 /// Lengths, next headers and checksums as they should be.

@@ -17,9 +17,14 @@ pub(super) trait Side<'s>: Sized {
     fn check(storage: &'s mut [u8], range: Range<usize>, door: Door) -> Result<Self, DropReason>;
     fn talk(&self) -> (Talk, Option<Talk>);
     fn part(&self) -> (Option<FragmentPart>, usize);
+    /// Bytes on the wire, by all IP lengths.
+    fn wire_length(&self) -> usize;
+    fn clamp_mss(&mut self, most: u16) -> bool;
     fn refusal(&self) -> Option<DropReason>;
     fn translate(&mut self, case: &Case) -> Verdict<'_>;
     fn answer(self, reason: DropReason, case: &Case) -> Option<&'s [u8]>;
+    /// The same as a frame.
+    fn answer_framed(self, reason: DropReason, case: &Case) -> Option<&'s [u8]>;
     /// An error of this number, of a few.
     fn error(self, number: u8, case: &Case) -> Option<&'s [u8]>;
     /// What the model says of the same.
@@ -75,6 +80,14 @@ macro_rules! side {
                 (self.fragment(), self.segments())
             }
 
+            fn wire_length(&self) -> usize {
+                Self::wire_length(self)
+            }
+
+            fn clamp_mss(&mut self, most: u16) -> bool {
+                Self::clamp_mss(self, most)
+            }
+
             fn refusal(&self) -> Option<DropReason> {
                 Self::refusal(self)
             }
@@ -91,6 +104,10 @@ macro_rules! side {
             fn error(self, number: u8, case: &Case) -> Option<&'s [u8]> {
                 let errors: &[$error] = &$errors;
                 Self::error(self, errors[usize::from(number) % errors.len()], $own, &case.params)
+            }
+
+            fn answer_framed(self, reason: DropReason, case: &Case) -> Option<&'s [u8]> {
+                Self::answer_framed(self, reason, $own, &case.params)
             }
 
             fn expected_answer(

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use easy_tun::Offloads;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -268,6 +269,13 @@ impl Sample {
             each(&[("family", "ipv6")], u64::from(self.kernel_forwards_v6))
         })?;
         out.gauge("device_up", "Whether the device is up.", u64::from(self.link_up))?;
+        out.gauges("device_offload", "Whether the kernel leaves this to the router.", |each| {
+            for (name, offload) in Offloads::all().iter_names() {
+                let on = self.offloads.contains(offload);
+                each(&[("offload", &name.to_ascii_lowercase())], u64::from(on))?;
+            }
+            Ok(())
+        })?;
         let Some(device) = &self.device else { return Ok(()) };
         // For a TUN device the kernel's "transmit" is what it hands to the router.
         let to_router = "to_router";

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use easy_tun::Offloads;
 use fast_nat::Timestamp;
 use rtnl::LinkStats;
 
@@ -75,6 +76,7 @@ pub(super) struct Sample {
     pub(super) read_errors: u64,
     pub(super) inbox_overflows: u64,
     pub(super) workers: u64,
+    pub(super) offloads: Offloads,
     /// By worker.
     #[cfg(feature = "count-allocations")]
     pub(super) worker_allocations: Vec<u64>,
@@ -156,6 +158,7 @@ impl Sample {
                 .map(|desk| desk.inbox_overflows.load(Ordering::Relaxed))
                 .sum(),
             workers: shared.desks.len() as u64,
+            offloads: shared.offloads,
             pools: shared.pool_gauges.iter().map(PoolSample::from).collect(),
             leases: shared.tables.leases.len() as u64,
             lease_capacity: shared.tables.leases.capacity() as u64,

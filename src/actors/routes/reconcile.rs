@@ -93,7 +93,7 @@ async fn look(
     }
     let rules = shared.plan.rules(&shared.settings, &snapshot);
     if rules != **shared.rules.load() {
-        info!(log, "this host's addresses changed; the access rules follow them";
+        info!(log, "this host's addresses or links changed; the rules follow them";
             "allowed" => describe_allowed(shared.plan.allowed(&shared.settings, &snapshot).as_deref()));
         shared.rules.store(Arc::new(rules));
     }

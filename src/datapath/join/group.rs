@@ -19,8 +19,6 @@ pub(super) struct Group {
     segments: usize,
     /// The sequence number of what may follow.
     sequence: u32,
-    /// Whether the last packet ends it.
-    ended: bool,
 }
 
 impl Group {
@@ -42,7 +40,6 @@ impl Group {
             good: false,
             segments: 0,
             sequence: 0,
-            ended: false,
         }
     }
 
@@ -58,8 +55,7 @@ impl Group {
         self.first = packet;
         self.good = false;
         self.segments = 1;
-        self.sequence = self.next(&packet);
-        self.ended = false;
+        self.sequence = packet.next_sequence();
     }
 
     /// Whether a packet of the same flow goes on where this one ended, and fits in. Whether it is good is another question.
@@ -79,23 +75,21 @@ impl Group {
         self.good
     }
 
-    /// Appends a packet that fits and is good.
-    pub(super) fn add(&mut self, frame: &[u8], packet: &Packet) {
+    /// Appends a packet that fits and is good. Whether it was the last one: nothing may follow it, or nothing of full length can.
+    pub(super) fn add(&mut self, frame: &[u8], packet: &Packet) -> bool {
         let payload = &frame[VirtioNetHdr::LENGTH + packet.headers..];
         self.buffer[self.length..self.length + payload.len()].copy_from_slice(payload);
         self.length += payload.len();
         self.segments += 1;
-        self.sequence = self.next(packet);
+        self.sequence = packet.next_sequence();
         if packet.last != 0 {
             let flags = VirtioNetHdr::LENGTH + packet.form.ip_header() + FLAGS_AT;
             self.buffer[flags] |= packet.last;
         }
-        self.ended = packet.last != 0 || packet.payload < self.first.payload;
-    }
-
-    /// Whether nothing more can be appended, or nothing of full length.
-    pub(super) fn is_full(&self) -> bool {
-        self.ended || self.segments == MAX_SEGMENTS || self.length + self.first.payload > MAX_FRAME
+        packet.last != 0
+            || packet.payload < self.first.payload
+            || self.segments == MAX_SEGMENTS
+            || self.length + self.first.payload > MAX_FRAME
     }
 
     /// How many packets are in it.
@@ -152,10 +146,6 @@ impl Group {
         if !form.tcp {
             put(upper, 4, upper.len() as u16);
         }
-    }
-
-    fn next(&self, packet: &Packet) -> u32 {
-        if packet.form.tcp { packet.sequence.wrapping_add(packet.payload as u32) } else { 0 }
     }
 }
 

@@ -128,22 +128,13 @@ impl Joiner {
     ) {
         if let Some(place) = self.find(&packet.flow) {
             let group = &mut self.groups[self.order[place]];
-            let fits = group.fits(frame, &packet) && group.is_good();
-            let joined = fits && packet.is_good(frame);
-            if joined {
-                group.add(frame, &packet);
-            }
-            if !joined || group.is_full() {
-                self.close(place, identifications, sink);
-            }
-            if joined {
+            if group.fits(frame, &packet) && group.is_good() && packet.is_good(frame) {
+                if group.add(frame, &packet) {
+                    self.close(place, identifications, sink);
+                }
                 return;
             }
-            if fits {
-                // It is corrupted, and nothing may be joined to it.
-                pass(frame, sink);
-                return;
-            }
+            self.close(place, identifications, sink);
         }
         if packet.is_last() {
             // Nothing can follow it in its super-packet: that saves the copy.

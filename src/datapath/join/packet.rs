@@ -103,6 +103,11 @@ pub(super) struct Packet {
 }
 
 impl Packet {
+    /// The sequence number of what may follow.
+    pub(super) fn next_sequence(&self) -> u32 {
+        if self.form.tcp { self.sequence.wrapping_add(self.payload as u32) } else { 0 }
+    }
+
     /// Whether nothing can be joined to it.
     pub(super) fn is_last(&self) -> bool {
         self.last != 0 || VirtioNetHdr::LENGTH + self.headers + 2 * self.payload > MAX_FRAME

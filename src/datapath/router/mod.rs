@@ -11,21 +11,18 @@ use std::ops::Range;
 
 use fast_nat::nat64::{Nat64, Passing, PortClass, Protocol as Shared, Refused, Signal};
 use fast_nat::{LeaseTable, Timestamp};
-use interproto::{Ipv6Packet, PortRewrite, Ports, Protocol};
+use interproto::{Ipv4Packet, Ipv6Packet, PortRewrite, Ports, Protocol, VirtioNetHdr};
 
 use super::fragments::Fragments;
-use super::{Counters, DropReason, Refusal, Rules, TokenBucket, Traffic};
+use super::{Counters, DropReason, Identifications, Refusal, Rules, TokenBucket};
 
-/// Where translated packets go.
+/// Where packets go. Each is a frame: [`VirtioNetHdr::LENGTH`] bytes that say what is left to do, and the packet behind them.
 pub trait Output {
-    /// Writes one packet. `false`: it was not taken.
-    fn write(&mut self, packet: &[u8]) -> bool;
-}
+    /// Takes a translated packet, to be written by the end of the batch, perhaps joined with others, and to be counted then.
+    fn forward(&mut self, frame: &[u8], identifications: &mut Identifications);
 
-impl<F: FnMut(&[u8]) -> bool + ?Sized> Output for F {
-    fn write(&mut self, packet: &[u8]) -> bool {
-        self(packet)
-    }
+    /// Writes a packet of the router's own. `false`: it was not taken.
+    fn send(&mut self, frame: &[u8]) -> bool;
 }
 
 /// What became of a packet.
@@ -68,6 +65,8 @@ pub struct Held {
 pub struct Parcel {
     /// The packet.
     pub packet: Box<[u8]>,
+    /// What the kernel said about it.
+    pub offload: VirtioNetHdr,
     /// The ports of its datagram, if it is a fragment: it has met the others already.
     pub ports: Option<Ports>,
 }
@@ -94,6 +93,8 @@ pub struct Scratch {
     pub released: Vec<Parcel>,
     /// The datagram that was put together of the fragments of a packet to be held: it is held in the packet's stead.
     pub whole: Option<Box<[u8]>>,
+    /// How many packets the one at hand is on the wire.
+    segments: u64,
 }
 
 /// The rate limits of the router's own ICMP errors.
@@ -101,26 +102,6 @@ pub struct Scratch {
 pub struct Limiters {
     v4: TokenBucket,
     v6: TokenBucket,
-}
-
-/// The identifications of IPv4 packets that leave without DF and brought none of their own.
-///
-/// One worker gives out all 65,536 before it repeats one (RFC 6864 §4), in an order that an outsider cannot count along
-/// with: a congruential generator of full period.
-#[derive(Debug)]
-pub struct Identifications(u16);
-
-impl Identifications {
-    /// Begins at `seed`, which should differ from worker to worker.
-    pub fn new(seed: u16) -> Self {
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u16 {
-        // Full period: the increment is odd, and the multiplier is one more than a multiple of four.
-        self.0 = self.0.wrapping_mul(25_173).wrapping_add(13_849);
-        self.0
-    }
 }
 
 impl Limiters {
@@ -166,20 +147,22 @@ impl From<Refusal> for Stop {
 }
 
 impl Router<'_> {
-    /// Routes the packet at `packet` of `storage`, with [`interproto::HEADROOM`] bytes free before it.
+    /// Routes the packet at `packet` of `storage`, of which the kernel said `offload`, with [`interproto::HEADROOM`] bytes free before it.
     pub fn process(
         &mut self,
         storage: &mut [u8],
         packet: Range<usize>,
+        offload: &VirtioNetHdr,
         out: &mut (impl Output + ?Sized),
     ) -> Verdict {
-        let length = packet.len();
+        let (segments, bytes) = on_the_wire(storage, &packet, offload);
         match storage.get(packet.start).map(|first| first >> 4) {
-            Some(6) => self.counters.received_v6.count(length),
-            Some(4) => self.counters.received_v4.count(length),
+            Some(6) => self.counters.received_v6.count(segments, bytes),
+            Some(4) => self.counters.received_v4.count(segments, bytes),
             _ => {}
         }
-        self.process_again(storage, packet, None, out)
+        self.scratch.segments = segments;
+        self.dispatch(storage, packet, offload, None, out)
     }
 
     /// The same for a packet that was parked: it has been counted as received, and a fragment has met the others of its
@@ -188,14 +171,27 @@ impl Router<'_> {
         &mut self,
         storage: &mut [u8],
         packet: Range<usize>,
+        offload: &VirtioNetHdr,
+        ports: Option<Ports>,
+        out: &mut (impl Output + ?Sized),
+    ) -> Verdict {
+        self.scratch.segments = on_the_wire(storage, &packet, offload).0;
+        self.dispatch(storage, packet, offload, ports, out)
+    }
+
+    fn dispatch(
+        &mut self,
+        storage: &mut [u8],
+        packet: Range<usize>,
+        offload: &VirtioNetHdr,
         ports: Option<Ports>,
         out: &mut (impl Output + ?Sized),
     ) -> Verdict {
         match (storage.get(packet.start).map(|first| first >> 4), ports) {
             (Some(6), Some(ports)) => self.fragment_v6(storage, packet, ports, out),
             (Some(4), Some(ports)) => self.fragment_v4(storage, packet, ports, out),
-            (Some(6), None) => self.six_to_four(storage, packet, out),
-            (Some(4), None) => self.four_to_six(storage, packet, out),
+            (Some(6), None) => self.six_to_four(storage, packet, offload, out),
+            (Some(4), None) => self.four_to_six(storage, packet, offload, out),
             _ => self.drop(Refusal::NotIp.into()),
         }
     }
@@ -205,10 +201,12 @@ impl Router<'_> {
         &mut self,
         storage: &mut [u8],
         packet: Range<usize>,
+        offload: &VirtioNetHdr,
         refusal: Refusal,
         out: &mut (impl Output + ?Sized),
     ) {
-        if let Ok(checked) = Ipv6Packet::check(storage, packet) {
+        self.scratch.segments = on_the_wire(storage, &packet, offload).0;
+        if let Ok(checked) = Ipv6Packet::check_offloaded(storage, packet, offload) {
             self.answer_v6(checked, refusal.into(), out);
         }
         self.drop(refusal.into());
@@ -219,7 +217,7 @@ impl Router<'_> {
         let Some(reply) = reply else {
             return self.drop(interproto::DropReason::BadIcmpChecksum.into());
         };
-        if !out.write(reply) {
+        if !out.send(reply) {
             return self.drop(Refusal::WriteFailed.into());
         }
         self.counters.echo_replies.add(1);
@@ -236,26 +234,40 @@ impl Router<'_> {
     ) {
         if !bucket(self.limiters).take(self.now) {
             self.counters.icmp_errors_limited.add(1);
-        } else if make(self.rules).is_some_and(|error| out.write(error)) {
+        } else if make(self.rules).is_some_and(|error| out.send(error)) {
             self.counters.icmp_errors.add(1);
         }
     }
 
     fn drop(&self, reason: DropReason) -> Verdict {
-        self.counters.dropped(reason);
+        self.counters.dropped_many(reason, self.scratch.segments);
         Verdict::Drop(reason)
     }
 }
 
-/// What the state is told of a packet.
-fn passing(packet: &[u8], flags: u8) -> Passing<'_> {
+/// How many packets the one at hand is on the wire, and how many bytes those are, as they stand in IP headers. One that is not what the
+/// kernel says counts as one.
+fn on_the_wire(storage: &mut [u8], packet: &Range<usize>, offload: &VirtioNetHdr) -> (u64, u64) {
+    let one = (1, packet.len());
+    let (segments, bytes) = match storage.get(packet.start).map(|first| first >> 4) {
+        _ if offload.gso_type == VirtioNetHdr::GSO_NONE => one,
+        Some(6) => Ipv6Packet::check_offloaded(storage, packet.clone(), offload)
+            .map_or(one, |checked| (checked.segments(), checked.wire_length())),
+        _ => Ipv4Packet::check_offloaded(storage, packet.clone(), offload)
+            .map_or(one, |checked| (checked.segments(), checked.wire_length())),
+    };
+    (segments as u64, bytes as u64)
+}
+
+/// What the state is told of a packet: its segments, their bytes, its TCP flags and the packet itself.
+fn passing((segments, bytes): (usize, usize), flags: u8, packet: &[u8]) -> Passing<'_> {
     let signal = match flags {
         _ if flags & 0x04 != 0 => Signal::Rst,
         _ if flags & 0x02 != 0 => Signal::Syn,
         _ if flags & 0x01 != 0 => Signal::Fin,
         _ => Signal::None,
     };
-    Passing { signal, segments: 1, bytes: packet.len() as u32, packet }
+    Passing { signal, segments: segments as u32, bytes: bytes as u32, packet }
 }
 
 /// The protocol, the source port and the destination port of a flow that can share an address. An echo's identifier is the port
@@ -296,19 +308,14 @@ fn refusal(refused: Refused, from_v4: Option<Signal>) -> Refusal {
     }
 }
 
-/// Writes what a translation yields, and counts it one way or the other.
+/// Hands on what a translation yields.
 fn forward(
     mut packets: interproto::Packets<'_>,
-    forwarded: &Traffic,
-    counters: &Counters,
+    identifications: &mut Identifications,
     out: &mut (impl Output + ?Sized),
 ) -> Verdict {
-    while let Some(packet) = packets.next() {
-        if out.write(packet) {
-            forwarded.count(packet.len());
-        } else {
-            counters.dropped(Refusal::WriteFailed.into());
-        }
+    while let Some(frame) = packets.next_framed() {
+        out.forward(frame, identifications);
     }
     Verdict::Forward
 }

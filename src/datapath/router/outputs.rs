@@ -2,7 +2,7 @@
 
 use etherparse::PacketBuilder;
 use fast_nat::nat64::{Outbound, Output as Wanted};
-use interproto::{HEADROOM, Icmpv4Error, Ipv4Packet};
+use interproto::{HEADROOM, Icmpv4Error, Ipv4Packet, VirtioNetHdr};
 
 use super::{Output, Router, Rules};
 
@@ -28,8 +28,9 @@ impl Router<'_> {
         let builder = PacketBuilder::ipv6(source.octets(), flow.host.octets(), HOP_LIMIT)
             .tcp(flow.remote_port, flow.port, 0, 0)
             .ack(0);
-        let mut packet = Vec::with_capacity(builder.size(0));
-        if builder.write(&mut packet, &[]).is_ok() && out.write(&packet) {
+        let mut frame = Vec::with_capacity(VirtioNetHdr::LENGTH + builder.size(0));
+        frame.extend(VirtioNetHdr::default().to_bytes());
+        if builder.write(&mut frame, &[]).is_ok() && out.send(&frame) {
             self.counters.probes.add(1);
         }
     }
@@ -44,7 +45,8 @@ impl Router<'_> {
             return;
         }
         let port_unreachable = Icmpv4Error::DestinationUnreachable { code: 3 };
-        let make = |rules: &Rules| checked.error(port_unreachable, rules.icmp_source_v4, &rules.params);
+        let make =
+            |rules: &Rules| checked.error_framed(port_unreachable, rules.icmp_source_v4, &rules.params);
         self.send_error(|limiters| &mut limiters.v4, make, out);
     }
 }

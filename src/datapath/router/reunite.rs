@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use interproto::{FragmentPart, Ports, Protocol, Tuple, ZeroChecksum};
+use interproto::{FragmentPart, Ports, Protocol, Tuple, VirtioNetHdr, ZeroChecksum};
 
 use super::{Parcel, Refusal, Router, Verdict};
 use crate::datapath::fragments::{Key, Lost, Taken, Whole};
@@ -64,7 +64,7 @@ impl Router<'_> {
         match taken {
             Taken::Now(ports) => Reunited::Now(ports),
             Taken::Release { ports, parked } => {
-                let parcel = |packet| Parcel { packet, ports: Some(ports) };
+                let parcel = |packet| Parcel { packet, offload: VirtioNetHdr::default(), ports: Some(ports) };
                 self.scratch.released.extend(parked.into_iter().map(parcel));
                 Reunited::Now(ports)
             }

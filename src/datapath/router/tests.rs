@@ -12,6 +12,7 @@ use crate::config::Sharing;
 use crate::datapath::fragments::Limits;
 use crate::datapath::{Eams, PoolRule};
 
+mod offloads;
 mod shared;
 
 const HOST: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
@@ -19,6 +20,27 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 const PEER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 const ROUTER_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+
+/// All frames that were written, counted as a worker would.
+struct Written<'c> {
+    frames: Vec<Vec<u8>>,
+    counters: &'c Counters,
+    takes: bool,
+}
+
+impl Output for Written<'_> {
+    fn forward(&mut self, frame: &[u8], _: &mut Identifications) {
+        let header = VirtioNetHdr::from_bytes(*frame.first_chunk().unwrap());
+        let length = frame.len() - VirtioNetHdr::LENGTH;
+        self.counters.written(frame, (header.segments(length), header.wire_length(length)), self.takes);
+        self.frames.push(frame.to_vec());
+    }
+
+    fn send(&mut self, frame: &[u8]) -> bool {
+        self.frames.push(frame.to_vec());
+        self.takes
+    }
+}
 
 /// A router whose one host holds a lease, and whose rules a test may change.
 struct Lab {
@@ -52,6 +74,7 @@ impl Lab {
             icmp_source_v6: ROUTER_V6,
             router_pool: None,
             params: Params::default(),
+            mss_clamp: None,
         };
         let tables = Tables {
             leases,
@@ -75,13 +98,24 @@ impl Lab {
     }
 
     fn process(&mut self, packet: &[u8], now: Timestamp) -> (Verdict, Vec<Vec<u8>>) {
-        self.with_router(packet, now, |router, storage, range, out| router.process(storage, range, out))
+        self.process_offloaded(packet, &VirtioNetHdr::default(), now)
+    }
+
+    fn process_offloaded(
+        &mut self,
+        packet: &[u8],
+        offload: &VirtioNetHdr,
+        now: Timestamp,
+    ) -> (Verdict, Vec<Vec<u8>>) {
+        self.with_router(packet, now, |router, storage, range, out| {
+            router.process(storage, range, offload, out)
+        })
     }
 
     fn process_again(&mut self, parcel: &Parcel, now: Timestamp) -> (Verdict, Vec<Vec<u8>>) {
-        let ports = parcel.ports;
+        let Parcel { offload, ports, .. } = parcel;
         self.with_router(&parcel.packet, now, |router, storage, range, out| {
-            router.process_again(storage, range, ports, out)
+            router.process_again(storage, range, offload, *ports, out)
         })
     }
 
@@ -93,11 +127,11 @@ impl Lab {
         &mut self,
         packet: &[u8],
         now: Timestamp,
-        work: impl FnOnce(&mut Router<'_>, &mut [u8], Range<usize>, &mut dyn FnMut(&[u8]) -> bool) -> T,
+        work: impl FnOnce(&mut Router<'_>, &mut [u8], Range<usize>, &mut Written<'_>) -> T,
     ) -> (T, Vec<Vec<u8>>) {
         let mut storage = vec![0; HEADROOM + packet.len()];
         storage[HEADROOM..].copy_from_slice(packet);
-        let mut out = Vec::new();
+        let mut out = Written { frames: Vec::new(), counters: &self.counters, takes: true };
         let mut router = Router {
             tables: &self.tables,
             rules: &self.rules,
@@ -108,11 +142,9 @@ impl Lab {
             now,
         };
         let range = HEADROOM..storage.len();
-        let result = work(&mut router, &mut storage, range, &mut |packet: &[u8]| {
-            out.push(packet.to_vec());
-            true
-        });
-        (result, out)
+        let result = work(&mut router, &mut storage, range, &mut out);
+        let packet = |frame: &Vec<u8>| frame[VirtioNetHdr::LENGTH..].to_vec();
+        (result, out.frames.iter().map(packet).collect())
     }
 
     /// Asserts that the packet is dropped for this reason, counted under it, and answered as told.
@@ -139,6 +171,23 @@ fn built(builder: etherparse::PacketBuilderStep<etherparse::UdpHeader>) -> Vec<u
     let mut packet = Vec::new();
     builder.write(&mut packet, b"payload").unwrap();
     packet
+}
+
+/// Whether the checksum of a TCP segment is what it should be.
+fn checksum_is_right(packet: &[u8]) -> bool {
+    let sliced = SlicedPacket::from_ip(packet).unwrap();
+    let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else { panic!("no TCP") };
+    let (header, payload) = (tcp.to_header(), tcp.payload());
+    let computed = match sliced.net.unwrap() {
+        etherparse::NetSlice::Ipv4(ip) => {
+            header.calc_checksum_ipv4(&ip.header().to_header(), payload).unwrap()
+        }
+        etherparse::NetSlice::Ipv6(ip) => {
+            header.calc_checksum_ipv6(&ip.header().to_header(), payload).unwrap()
+        }
+        etherparse::NetSlice::Arp(_) => panic!("no IP"),
+    };
+    header.checksum == computed
 }
 
 fn udp_v6(source: Ipv6Addr, destination: Ipv6Addr) -> Vec<u8> {
@@ -392,7 +441,12 @@ fn a_write_that_fails_is_counted_as_a_loss() {
         scratch: &mut lab.scratch,
         now: at(1),
     };
-    router.process(&mut storage, range, &mut |_: &[u8]| false);
+    router.process(
+        &mut storage,
+        range,
+        &VirtioNetHdr::default(),
+        &mut Written { frames: Vec::new(), counters: &lab.counters, takes: false },
+    );
     assert_eq!(lab.counters.drops(Refusal::WriteFailed.into()), 1);
     assert_eq!(lab.counters.forwarded_6to4.packets.get(), 0);
 }

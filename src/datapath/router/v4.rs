@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 use fast_nat::nat64::{Inbound, Refused};
-use interproto::{EmbeddedRewrite, Ipv4Packet, PortRewrite, Ports, Rewrite, Tuple};
+use interproto::{EmbeddedRewrite, Ipv4Packet, PortRewrite, Ports, Rewrite, Tuple, VirtioNetHdr};
 
 use super::reunite::Reunited;
 use super::{
@@ -20,9 +20,10 @@ impl Router<'_> {
         &mut self,
         storage: &mut [u8],
         packet: Range<usize>,
+        offload: &VirtioNetHdr,
         out: &mut (impl Output + ?Sized),
     ) -> Verdict {
-        let checked = match Ipv4Packet::check(storage, packet.clone()) {
+        let checked = match Ipv4Packet::check_offloaded(storage, packet.clone(), offload) {
             Ok(checked) => checked,
             Err(reason) => {
                 let is_redirect = reason == interproto::DropReason::IcmpNotTranslatable
@@ -81,15 +82,20 @@ impl Router<'_> {
     ) -> Verdict {
         let tuple = Tuple { ports, ..checked.tuple() };
         let reason = match self.map_v4(&checked, &tuple) {
-            Ok(rewrite) => match checked.translate(&rewrite, &self.rules.params) {
-                interproto::Verdict::Forward(packets) => {
-                    return forward(packets, &self.counters.forwarded_4to6, self.counters, out);
+            Ok(rewrite) => {
+                if let Some(clamp) = self.rules.mss_clamp {
+                    checked.clamp_mss(clamp.to_v6);
                 }
-                interproto::Verdict::Reply(reason)
-                | interproto::Verdict::Hold(reason)
-                | interproto::Verdict::Drop(reason) => reason.into(),
-            },
-            Err(Stop::Echo) => return self.send_reply(checked.echo_reply(), out),
+                match checked.translate(&rewrite, &self.rules.params) {
+                    interproto::Verdict::Forward(packets) => {
+                        return forward(packets, self.identifications, out);
+                    }
+                    interproto::Verdict::Reply(reason)
+                    | interproto::Verdict::Hold(reason)
+                    | interproto::Verdict::Drop(reason) => reason.into(),
+                }
+            }
+            Err(Stop::Echo) => return self.send_reply(checked.echo_reply_framed(), out),
             // Never on this side: an outsider cannot make a host take a lease.
             Err(Stop::Hold(_)) => Refusal::NoBinding.into(),
             Err(Stop::Drop(reason)) => reason,
@@ -140,7 +146,8 @@ impl Router<'_> {
             return Err(Stop::Drop(reason.into()));
         }
         let flow = Inbound { protocol, address: tuple.destination, port, remote: tuple.source, remote_port };
-        let packet = passing(checked.bytes(), checked.tcp_flags());
+        let on_the_wire = (checked.segments(), checked.wire_length());
+        let packet = passing(on_the_wire, checked.tcp_flags(), checked.bytes());
         match self.tables.nat.inbound(&flow, &packet, self.now) {
             Ok(reached) => {
                 if reached.created {
@@ -218,7 +225,7 @@ impl Router<'_> {
         if is_silent || !about.may_be_answered() {
             return;
         }
-        let make = |rules: &Rules| about.error(kind, rules.icmp_source_v4, &rules.params);
+        let make = |rules: &Rules| about.error_framed(kind, rules.icmp_source_v4, &rules.params);
         self.send_error(|limiters| &mut limiters.v4, make, out);
     }
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use fast_nat::is_eligible_host;
 use fast_nat::nat64::{Outbound, Refused};
-use interproto::{EmbeddedRewrite, Ipv6Packet, PortRewrite, Ports, Rewrite, Tuple};
+use interproto::{EmbeddedRewrite, Ipv6Packet, PortRewrite, Ports, Rewrite, Tuple, VirtioNetHdr};
 
 use super::reunite::Reunited;
 use super::{
@@ -29,6 +29,7 @@ impl Router<'_> {
         &mut self,
         storage: &mut [u8],
         packet: Range<usize>,
+        offload: &VirtioNetHdr,
         out: &mut (impl Output + ?Sized),
     ) -> Verdict {
         // The kernel sends router solicitations and MLD reports on every device of its own accord.
@@ -36,7 +37,7 @@ impl Router<'_> {
             self.counters.kernel_chatter.add(1);
             return Verdict::Ignore;
         }
-        let checked = match Ipv6Packet::check(storage, packet.clone()) {
+        let checked = match Ipv6Packet::check_offloaded(storage, packet.clone(), offload) {
             Ok(checked) => checked,
             Err(reason) => return self.drop(reason.into()),
         };
@@ -106,15 +107,20 @@ impl Router<'_> {
             .allows_v6(&tuple, checked.embedded().as_ref())
             .and_then(|allowed| self.map_v6(&checked, &tuple, allowed));
         let reason = match judged {
-            Ok(rewrite) => match checked.translate(&rewrite, self.identifications.next(), &self.rules.params)
-            {
-                interproto::Verdict::Forward(packets) => {
-                    return forward(packets, &self.counters.forwarded_6to4, self.counters, out);
+            Ok(rewrite) => {
+                if let Some(clamp) = self.rules.mss_clamp {
+                    checked.clamp_mss(clamp.to_v4);
                 }
-                interproto::Verdict::Reply(reason)
-                | interproto::Verdict::Hold(reason)
-                | interproto::Verdict::Drop(reason) => reason.into(),
-            },
+                let identification = self.identifications.range(checked.segments());
+                match checked.translate(&rewrite, identification, &self.rules.params) {
+                    interproto::Verdict::Forward(packets) => {
+                        return forward(packets, self.identifications, out);
+                    }
+                    interproto::Verdict::Reply(reason)
+                    | interproto::Verdict::Hold(reason)
+                    | interproto::Verdict::Drop(reason) => reason.into(),
+                }
+            }
             Err(Stop::Hold(ask)) => match checked.refusal() {
                 None => {
                     let ports = checked.fragment().is_some().then_some(ports);
@@ -123,7 +129,7 @@ impl Router<'_> {
                 // It takes no lease.
                 Some(reason) => reason.into(),
             },
-            Err(Stop::Echo) => return self.send_reply(checked.echo_reply(), out),
+            Err(Stop::Echo) => return self.send_reply(checked.echo_reply_framed(), out),
             Err(Stop::Drop(reason)) => reason,
         };
         let verdict = self.drop(reason);
@@ -222,7 +228,8 @@ impl Router<'_> {
             return Err(Stop::Drop(reason.into()));
         }
         let flow = Outbound { prefix, protocol, host, port, remote: destination, remote_port };
-        let packet = passing(checked.bytes(), checked.tcp_flags());
+        let on_the_wire = (checked.segments(), checked.wire_length());
+        let packet = passing(on_the_wire, checked.tcp_flags(), checked.bytes());
         match self.tables.nat.outbound(&flow, &packet, self.now) {
             Ok(mapped) => {
                 if let Some(class) = mapped.wants_block {
@@ -294,7 +301,7 @@ impl Router<'_> {
         if !about.may_be_answered() {
             return;
         }
-        let make = |rules: &Rules| about.error(kind, rules.icmp_source_v6, &rules.params);
+        let make = |rules: &Rules| about.error_framed(kind, rules.icmp_source_v6, &rules.params);
         self.send_error(|limiters| &mut limiters.v6, make, out);
     }
 }

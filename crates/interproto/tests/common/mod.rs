@@ -9,7 +9,9 @@
     reason = "the helpers of tests fail the test that calls them"
 )]
 
+pub(crate) mod offloaded;
 pub(crate) mod packets;
+pub(crate) mod random;
 pub(crate) mod referee;
 pub(crate) mod segmenter;
 

@@ -20,7 +20,7 @@ pub(crate) fn checksum_offset(protocol: u8) -> usize {
 }
 
 /// The IP headers of a packet that is no fragment, in bytes.
-fn headers(packet: &[u8]) -> usize {
+pub(crate) fn headers(packet: &[u8]) -> usize {
     if packet[0] >> 4 == 4 {
         return usize::from(packet[0] & 0xf) * 4;
     }
@@ -59,7 +59,8 @@ pub(crate) fn complete(packet: &[u8], offload: &VirtioNetHdr) -> Vec<u8> {
     packet
 }
 
-/// Cuts a super-packet as Linux does: identifications count up, FIN and PSH are the last one's, CWR is the first one's.
+/// Cuts a super-packet as Linux does: identifications count up, FIN and PSH are the last one's, CWR is the first one's, and
+/// checksums go on from the partial one.
 pub(crate) fn cut(packet: &[u8], offload: &VirtioNetHdr) -> Vec<Vec<u8>> {
     if offload.gso_type == VirtioNetHdr::GSO_NONE {
         return vec![complete(packet, offload)];
@@ -105,8 +106,13 @@ pub(crate) fn cut(packet: &[u8], offload: &VirtioNetHdr) -> Vec<Vec<u8>> {
             segment[at + 4..at + 6].copy_from_slice(&((length - at) as u16).to_be_bytes());
         }
         let checksum_at = at + checksum_offset(protocol);
-        segment[checksum_at..checksum_at + 2].fill(0);
-        let sum = checksum(referee::flow(&segment), protocol, &segment[at..]);
+        // The kernel's sum is that of the whole packet's pseudo-header: it is believed, but for the length in it.
+        let shorter = !((packet.len() - length) as u16);
+        let sum = etherparse::checksum::Sum16BitWords::new()
+            .add_slice(&segment[at..])
+            .add_2bytes(shorter.to_be_bytes())
+            .ones_complement();
+        let sum = if sum == 0 && !tcp { 0xffff } else { sum.to_be() };
         segment[checksum_at..checksum_at + 2].copy_from_slice(&sum.to_be_bytes());
         segment
     };

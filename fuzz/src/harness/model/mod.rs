@@ -4,6 +4,7 @@
 //! look at checksums on their own.
 
 pub(super) mod errors;
+pub(super) mod mss;
 pub(super) mod own;
 pub(super) mod read;
 mod read6;

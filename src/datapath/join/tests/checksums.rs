@@ -149,3 +149,25 @@ fn a_checksum_of_zero_is_made_again_as_it_was_and_the_other_zero_is_left_alone()
         }
     }
 }
+
+#[test]
+fn a_header_checksum_of_zero_is_made_again_as_it_was_and_the_other_zero_is_left_alone() {
+    for made in kinds(1000).into_iter().filter(|made| made.four) {
+        let train: Vec<_> = made
+            .train(2)
+            .into_iter()
+            .map(|made| {
+                let checksum = u16::from_be_bytes([made.frame()[20], made.frame()[21]]);
+                let identification = fold(u64::from(made.identification) + u64::from(checksum));
+                Made { identification, ..made }.frame()
+            })
+            .collect();
+        assert_eq!(train[0][20..22], [0, 0]);
+        assert_eq!(segments(&frames(&train)), [2]);
+        for other in 0..2 {
+            let mut train = train.clone();
+            train[other][20..22].fill(0xff);
+            assert_eq!(segments(&frames(&train)), [1, 1]);
+        }
+    }
+}

@@ -16,39 +16,41 @@ fn sixty_four_packets_are_written_at_once_and_the_next_one_begins_anew() {
     }
 }
 
-/// One byte more or less decides whether ten packets fit into 65,535 bytes of IP packet.
+/// As many packets of equal length as make up so many bytes with one IP header, from a number of packets on.
+fn of_length(made: &Made, total: usize, least: usize) -> Vec<Made> {
+    let rest = total - (made.frame().len() - 10 - made.payload.len());
+    let count = (least..64).find(|count| rest.is_multiple_of(*count)).unwrap();
+    Made { payload: pattern(rest / count), ..made.clone() }.train(count)
+}
+
 #[test]
-fn no_super_packet_is_longer_than_65535_bytes() {
+fn a_super_packet_of_65535_bytes_is_written_at_once() {
     for made in kinds(1) {
-        let headers = made.frame().len() - 11;
-        let longest = (65_535 - headers) / 10;
-        for (length, expected) in [(longest, vec![10, 1]), (longest + 1, vec![9, 2])] {
-            let packets = Made { payload: pattern(length), ..made.clone() }.train(11);
-            let outs = batch(&packets);
-            assert_eq!(segments(&outs), expected, "{length}");
-            // It is written as soon as no other one fits.
-            let mut bench = Bench::new();
-            for made in &packets[..expected[0] - 1] {
-                assert_eq!(bench.push(&made.frame()), []);
-            }
-            assert_eq!(segments(&bench.push(&packets[expected[0] - 1].frame())), expected[..1]);
+        let mut packets = of_length(&made, 65_535, 2);
+        let count = packets.len();
+        let mut bench = Bench::new();
+        for made in &packets[..count - 1] {
+            assert_eq!(bench.push(&made.frame()), []);
         }
+        let outs = bench.push(&packets[count - 1].frame());
+        assert_eq!((segments(&outs), outs[0].frame.len()), (vec![count], 10 + 65_535));
+        packets.push(packets[count - 1].next());
+        assert_eq!(segments(&batch(&packets)), [count, 1]);
     }
 }
 
 #[test]
-fn a_super_packet_of_65535_bytes_fills_the_room_for_it() {
+fn a_super_packet_of_65536_bytes_is_never_made_and_nothing_waits_for_it() {
     for made in kinds(1) {
-        let headers = made.frame().len() - 11;
-        let rest = 65_535 - headers;
-        let first = Made { payload: pattern(rest.div_ceil(2)), ..made.clone() };
-        let second = Made { payload: pattern(rest / 2), ..first.next() };
-        // Two of the longer one would fit, or be one byte too long.
-        let outs = batch(&[first.clone(), second]);
-        let fits = headers + 2 * first.payload.len() <= 65_535;
-        assert_eq!(segments(&outs), if fits { vec![2] } else { vec![1, 1] });
-        if fits {
-            assert_eq!(outs[0].frame.len(), 10 + 65_535);
+        for least in [2, 3] {
+            let packets = of_length(&made, 65_536, least);
+            let count = packets.len();
+            let mut bench = Bench::new();
+            for made in &packets[..count - 2] {
+                assert_eq!(bench.push(&made.frame()), []);
+            }
+            assert_eq!(segments(&bench.push(&packets[count - 2].frame())), [count - 1]);
+            assert_eq!(segments(&batch(&packets)), [count - 1, 1]);
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Hosts that share an address by ports.
 
-use etherparse::NetSlice;
 use fast_nat::nat64::{Block, SessionState};
 
 use super::*;
@@ -12,7 +11,7 @@ const REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 80);
 const OTHER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 8);
 
 /// A router whose hosts share one address, and two of which have a block of its ports.
-fn lab() -> Lab {
+pub(super) fn lab() -> Lab {
     let mut lab = Lab::new();
     lab.rules.has_leases = false;
     lab.rules.pools = vec![PoolRule { net: SHARED.into(), sharing: Sharing::Ports, prefix: 0, hosts: None }];
@@ -24,7 +23,7 @@ fn lab() -> Lab {
     lab
 }
 
-fn remote() -> Ipv6Addr {
+pub(super) fn remote() -> Ipv6Addr {
     prefix().embed(REMOTE)
 }
 
@@ -73,19 +72,6 @@ fn ports(packet: &[u8]) -> (u16, u16) {
         Some(TransportSlice::Udp(udp)) => (udp.source_port(), udp.destination_port()),
         other => panic!("no ports: {other:?}"),
     }
-}
-
-/// Whether the checksum of a TCP segment is what it should be.
-fn checksum_is_right(packet: &[u8]) -> bool {
-    let sliced = SlicedPacket::from_ip(packet).unwrap();
-    let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else { panic!("no TCP") };
-    let (header, payload) = (tcp.to_header(), tcp.payload());
-    let computed = match sliced.net.unwrap() {
-        NetSlice::Ipv4(ip) => header.calc_checksum_ipv4(&ip.header().to_header(), payload).unwrap(),
-        NetSlice::Ipv6(ip) => header.calc_checksum_ipv6(&ip.header().to_header(), payload).unwrap(),
-        NetSlice::Arp(_) => panic!("no IP"),
-    };
-    header.checksum == computed
 }
 
 impl Lab {
@@ -327,6 +313,6 @@ fn a_fragment_of_a_new_host_waits_with_its_ports_and_meets_the_others_once_only(
     let block = Block { address: SHARED, first_port: 4096, size: 64, reserved: vec![] };
     lab.tables.nat.give_block(stranger, &block, at(3)).unwrap();
     // The fragment as it lies in the worker's buffer: renumbered once.
-    let parcel = Parcel { packet: first.into(), ports };
+    let parcel = Parcel { packet: first.into(), offload: VirtioNetHdr::default(), ports };
     assert_eq!(lab.process_again(&parcel, at(3)).0, Verdict::Forward);
 }

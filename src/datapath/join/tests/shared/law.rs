@@ -29,8 +29,8 @@ pub struct Reached {
     pub joined: [usize; 4],
     /// Packets in the longest of them.
     pub longest: usize,
-    /// Packets that were not to be joined and went before or behind others of their flow.
-    pub alone: usize,
+    /// Super-packets that passed in the order of their flow.
+    pub passed: usize,
     /// Frames of which nobody can say whose they are.
     pub unreadable: usize,
 }
@@ -44,7 +44,7 @@ impl Reached {
             *joined += more;
         }
         self.longest = self.longest.max(other.longest);
-        self.alone += other.alone;
+        self.passed += other.passed;
         self.unreadable += other.unreadable;
     }
 }
@@ -162,7 +162,7 @@ fn judge(
     let first = frames.front().ok_or("a flow of which nothing waits")?.number;
     if frames.front().is_some_and(|waiting| waiting.frame == frame) {
         frames.pop_front();
-        reached.alone += usize::from(frame[1] != VirtioNetHdr::GSO_NONE);
+        reached.passed += usize::from(frame[1] != VirtioNetHdr::GSO_NONE);
         return Ok(first);
     }
     let segments = cut(frame)?;

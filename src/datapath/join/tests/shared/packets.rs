@@ -96,7 +96,7 @@ impl Made {
         if self.tcp {
             upper.extend(self.sequence.to_be_bytes());
             upper.extend(self.acknowledgment.to_be_bytes());
-            upper.push(((20 + self.options.len()) / 4 << 4) as u8 | self.reserved & 0xf);
+            upper.push(((20 + self.options.len()) * 4) as u8 | self.reserved & 0xf);
             upper.push(self.flags);
             upper.extend(self.window.to_be_bytes());
             upper.extend([0, 0]);
@@ -190,8 +190,9 @@ pub fn as_sent(checksum: u16, tcp: bool) -> u16 {
 
 /// The plain sum of 16-bit words.
 pub fn sum(bytes: &[u8]) -> u64 {
-    let word = |pair: &[u8]| u64::from(pair[0]) << 8 | u64::from(pair.get(1).copied().unwrap_or(0));
-    bytes.chunks(2).map(word).sum()
+    let (words, rest) = bytes.as_chunks();
+    let last = rest.first().map_or(0, |last| u64::from(*last) << 8);
+    words.iter().map(|word| u64::from(u16::from_be_bytes(*word))).sum::<u64>() + last
 }
 
 pub fn fold(mut sum: u64) -> u16 {

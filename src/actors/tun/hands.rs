@@ -1,0 +1,347 @@
+//! What a worker does with the packets that it has read, and with those that come back to it.
+
+use easy_tun::{PacketIo, Slot, Written};
+use fast_nat::Timestamp;
+use interproto::{HEADROOM, Ports, VirtioNetHdr};
+use slog::{o, warn};
+
+use super::notices::Notices;
+use super::worker::Seat;
+use crate::actors::pool::AcquireLeases;
+use crate::clock;
+use crate::datapath::hold::{Hold, Limits, Parked};
+use crate::datapath::join::{Joiner, Sink};
+use crate::datapath::{
+    Ask, Counters, Held, Identifications, Limiters, Output, Parcel, Refusal, Router, Rules, Scratch, Verdict,
+};
+use crate::shared::LeaseAnswer;
+
+/// The longest packet: what an IP length field can say, and the IPv6 header before it.
+const LONGEST_PACKET: usize = 65_535 + 40;
+
+/// Hosts and ports that `pool` is asked for by one message.
+const ASKS: usize = 64;
+
+/// Packets of the engine's own that are sent per turn.
+const OUTPUTS: usize = 64;
+
+/// What is read once for a whole turn: the clock, and one generation of the rules.
+#[derive(Clone, Copy)]
+pub(super) struct Moment<'t> {
+    pub(super) now: Timestamp,
+    pub(super) rules: &'t Rules,
+}
+
+/// How a packet got into the worker's hands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    /// From the device.
+    Read,
+    /// It had been parked, as a fragment of a datagram with these ports or as a packet.
+    Again(Option<Ports>),
+}
+
+/// The state of one worker.
+pub(super) struct Hands<'s> {
+    seat: &'s Seat,
+    hold: Hold,
+    /// The packet that is being routed again.
+    buffer: Box<[u8]>,
+    /// What `pool` is asked for at the end of this turn: at most twice per packet of a batch and once per waiting host.
+    ask: Vec<Ask>,
+    tools: Tools,
+    notices: Notices,
+    log: slog::Logger,
+}
+
+/// What routing takes beside the shared state.
+struct Tools {
+    limiters: Limiters,
+    identifications: Identifications,
+    scratch: Scratch,
+    joiner: Joiner,
+    /// The packet at hand is the only one of its batch: there is nothing to join it with.
+    alone: bool,
+}
+
+impl<'s> Hands<'s> {
+    pub(super) fn new(seat: &'s Seat) -> Self {
+        let settings = &seat.shared.settings;
+        let limits = Limits {
+            packets_per_host: settings.hold.packets_per_host,
+            hosts: settings.hold.hosts,
+            timeout: settings.hold.timeout,
+            ..Limits::default()
+        };
+        let now = clock::now();
+        Self {
+            seat,
+            hold: Hold::new(limits),
+            // Memory that no packet has filled is not in use.
+            buffer: vec![0; HEADROOM + LONGEST_PACKET].into_boxed_slice(),
+            ask: Vec::with_capacity(ASKS),
+            tools: Tools {
+                limiters: Limiters::new(settings.icmp_errors_per_second, now),
+                identifications: Identifications::new(random_seed()),
+                scratch: Scratch::default(),
+                joiner: Joiner::new(seat.shared.joins),
+                alone: false,
+            },
+            notices: Notices::new(now),
+            log: seat.shared.log.new(o!("concern" => "tun", "worker" => seat.index)),
+        }
+    }
+
+    /// When to look again without being woken; `None` while nothing waits here.
+    pub(super) fn wake_after(&self) -> Option<std::time::Duration> {
+        self.hold.wake_after()
+    }
+
+    /// The beginning of a turn: the inbox, and what is due.
+    pub(super) fn begin(&mut self, moment: Moment<'_>, queue: &impl PacketIo) {
+        self.tools.alone = false;
+        self.answers(moment, queue);
+        self.overdue(moment, queue);
+        self.tools.with_router(self.seat, moment, queue, |router, out| {
+            router.expire_fragments();
+            router.send_outputs(OUTPUTS, out);
+        });
+        self.flush(queue);
+    }
+
+    /// One packet from the device; `alone`: it is the only one of its batch.
+    pub(super) fn read(&mut self, slot: Slot<'_>, alone: bool, moment: Moment<'_>, queue: &impl PacketIo) {
+        self.tools.alone = alone;
+        let said = slot.header().first_chunk().map(|header| VirtioNetHdr::from_bytes(*header));
+        self.packet(slot.buffer, slot.length, said.unwrap_or_default(), Arrival::Read, moment, queue);
+        self.released(moment, queue);
+    }
+
+    /// The end of a turn: writes what is still to be written, and asks `pool` for what is needed.
+    pub(super) fn end(&mut self, queue: &impl PacketIo) {
+        self.flush(queue);
+        self.ask_pool();
+    }
+
+    fn flush(&mut self, queue: &impl PacketIo) {
+        if self.tools.joiner.is_empty() {
+            return;
+        }
+        let counters = &self.seat.desk().counters;
+        let Tools { joiner, identifications, .. } = &mut self.tools;
+        let ranges = &mut |count| identifications.range(count);
+        if self.seat.may_go_on() {
+            joiner.flush(ranges, &mut ToDevice { queue, counters });
+        } else {
+            // A thread that was held up meanwhile must touch nothing.
+            let mut lost = |_: &[u8], segments: usize, _: usize| {
+                counters.dropped_many(Refusal::Superseded.into(), segments as u64);
+            };
+            joiner.flush(ranges, &mut lost);
+        }
+    }
+
+    /// One packet behind [`HEADROOM`] bytes of `storage`.
+    fn packet(
+        &mut self,
+        storage: &mut [u8],
+        length: usize,
+        offload: VirtioNetHdr,
+        arrival: Arrival,
+        moment: Moment<'_>,
+        queue: &impl PacketIo,
+    ) {
+        let packet = HEADROOM..HEADROOM + length;
+        let verdict = self.tools.with_router(self.seat, moment, queue, |router, out| match arrival {
+            Arrival::Read => router.process(storage, packet.clone(), &offload, out),
+            Arrival::Again(ports) => router.process_again(storage, packet.clone(), &offload, ports, out),
+        });
+        match verdict {
+            Verdict::Hold(held) => self.park(held, storage, length, offload, moment, queue),
+            Verdict::Drop(reason) => self.notices.dropped(reason, storage, packet, moment.now, &self.log),
+            Verdict::Forward | Verdict::Ignore | Verdict::Parked | Verdict::Answered => {}
+        }
+    }
+
+    /// Parks a packet whose host has no address or port yet.
+    fn park(
+        &mut self,
+        held: Held,
+        storage: &mut [u8],
+        length: usize,
+        offload: VirtioNetHdr,
+        moment: Moment<'_>,
+        queue: &impl PacketIo,
+    ) {
+        let whole = self.tools.scratch.whole.take();
+        let (packet, said) = match &whole {
+            Some(whole) => (&**whole, VirtioNetHdr::default()),
+            None => (&storage[HEADROOM..HEADROOM + length], offload),
+        };
+        match self.hold.park(held, packet, said, moment.now) {
+            Parked::AskFor(ask) => {
+                self.ask.push(ask);
+                self.seat.desk().counters.held.add(1);
+            }
+            Parked::Waits => self.seat.desk().counters.held.add(1),
+            Parked::Refused(refusal) => self.tools.with_router(self.seat, moment, queue, |router, out| {
+                router.refuse(storage, HEADROOM..HEADROOM + length, &offload, refusal, out);
+            }),
+        }
+    }
+
+    /// The answers of `pool`.
+    fn answers(&mut self, moment: Moment<'_>, queue: &impl PacketIo) {
+        // As many as the inbox can hold: a bound for this turn.
+        for _ in 0..self.seat.desk().inbox.capacity() {
+            let Some(LeaseAnswer { ask, result }) = self.seat.desk().inbox.pop() else { return };
+            match result {
+                Ok(()) => {
+                    for parcel in self.hold.granted(ask) {
+                        self.again(&parcel, moment, queue);
+                        self.released(moment, queue);
+                    }
+                }
+                Err(refusal) => {
+                    for parcel in self.hold.refused(ask, refusal, moment.now) {
+                        self.refuse(&parcel, refusal, moment, queue);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What has waited too long is refused; what has waited for long is asked for again.
+    fn overdue(&mut self, moment: Moment<'_>, queue: &impl PacketIo) {
+        let mut due = self.hold.due(moment.now);
+        self.ask.append(&mut due.ask);
+        for parcel in due.timed_out {
+            self.refuse(&parcel, Refusal::HoldTimeout, moment, queue);
+        }
+    }
+
+    /// The fragments that have waited for the packet that was routed last.
+    fn released(&mut self, moment: Moment<'_>, queue: &impl PacketIo) {
+        while !self.tools.scratch.released.is_empty() {
+            for fragment in std::mem::take(&mut self.tools.scratch.released) {
+                self.again(&fragment, moment, queue);
+            }
+        }
+    }
+
+    /// A packet that was parked, and need not wait any more.
+    fn again(&mut self, parcel: &Parcel, moment: Moment<'_>, queue: &impl PacketIo) {
+        let mut buffer = self.unpack(parcel);
+        let arrival = Arrival::Again(parcel.ports);
+        self.packet(&mut buffer, parcel.packet.len(), parcel.offload, arrival, moment, queue);
+        self.buffer = buffer;
+    }
+
+    fn refuse(&mut self, parcel: &Parcel, refusal: Refusal, moment: Moment<'_>, queue: &impl PacketIo) {
+        let mut buffer = self.unpack(parcel);
+        self.tools.with_router(self.seat, moment, queue, |router, out| {
+            let packet = HEADROOM..HEADROOM + parcel.packet.len();
+            router.refuse(&mut buffer, packet, &parcel.offload, refusal, out);
+        });
+        self.buffer = buffer;
+    }
+
+    /// Takes the buffer, with the packet in it.
+    fn unpack(&mut self, parcel: &Parcel) -> Box<[u8]> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer[HEADROOM..HEADROOM + parcel.packet.len()].copy_from_slice(&parcel.packet);
+        buffer
+    }
+
+    /// One message for all new hosts of this turn.
+    fn ask_pool(&mut self) {
+        self.ask.append(&mut self.tools.scratch.ahead);
+        if self.ask.is_empty() {
+            return;
+        }
+        self.seat.desk().counters.lease_requests.add(self.ask.len() as u64);
+        // Hosts that are asked for again may be many at a time.
+        for asks in self.ask.chunks(ASKS) {
+            let message = AcquireLeases { worker: self.seat.index, asks: asks.to_vec() };
+            if let Err(unavailable) = self.seat.shared.directory.pool.try_send(message) {
+                // The packets wait, and the hold asks again.
+                warn!(self.log, "pool cannot be asked for leases just now"; "because" => %unavailable);
+                break;
+            }
+        }
+        self.ask.clear();
+    }
+}
+
+impl Tools {
+    fn with_router<T, Q: PacketIo>(
+        &mut self,
+        seat: &Seat,
+        moment: Moment<'_>,
+        queue: &Q,
+        work: impl FnOnce(&mut Router<'_>, &mut Out<'_, Q>) -> T,
+    ) -> T {
+        let counters = &seat.desk().counters;
+        let mut router = Router {
+            tables: &seat.shared.tables,
+            rules: moment.rules,
+            counters,
+            limiters: &mut self.limiters,
+            identifications: &mut self.identifications,
+            scratch: &mut self.scratch,
+            now: moment.now,
+        };
+        let device = ToDevice { queue, counters };
+        work(&mut router, &mut Out { device, joiner: &mut self.joiner, alone: self.alone })
+    }
+}
+
+/// Where the router's packets go.
+struct Out<'w, Q> {
+    device: ToDevice<'w, Q>,
+    joiner: &'w mut Joiner,
+    alone: bool,
+}
+
+impl<Q: PacketIo> Output for Out<'_, Q> {
+    fn forward(&mut self, frame: &[u8], identifications: &mut Identifications) {
+        if self.alone {
+            let length = frame.len() - VirtioNetHdr::LENGTH;
+            let said = frame.first_chunk().map(|header| VirtioNetHdr::from_bytes(*header));
+            let said = said.unwrap_or_default();
+            self.device.write(frame, said.segments(length), said.wire_length(length));
+        } else {
+            self.joiner.push(frame, &mut |count| identifications.range(count), &mut self.device);
+        }
+    }
+
+    fn send(&mut self, frame: &[u8]) -> bool {
+        self.device.takes(frame)
+    }
+}
+
+/// The device, and who counts what it takes.
+struct ToDevice<'w, Q> {
+    queue: &'w Q,
+    counters: &'w Counters,
+}
+
+impl<Q: PacketIo> ToDevice<'_, Q> {
+    /// A device that is full or down takes nothing: the packet is lost, and the flow goes on.
+    fn takes(&self, frame: &[u8]) -> bool {
+        let bare = VirtioNetHdr::LENGTH - self.queue.header();
+        matches!(self.queue.try_write(&frame[bare..]), Ok(Written::Done))
+    }
+}
+
+impl<Q: PacketIo> Sink for ToDevice<'_, Q> {
+    fn write(&mut self, frame: &[u8], segments: usize, wire_length: usize) {
+        self.counters.written(frame, (segments, wire_length), self.takes(frame));
+    }
+}
+
+/// Where this worker's identifications begin: any number will do, and the standard library's hash keys are random.
+fn random_seed() -> u16 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(()) as u16
+}
