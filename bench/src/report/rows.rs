@@ -94,6 +94,7 @@ fn cost(load: Load, title: &str) -> Vec<Row> {
         Row::new(format!("{title}, µs of the machine each"), load, Figure::MachineMicros, 2),
         Row::new("... less what the load alone costs", load, Figure::MachineMicrosLessDirect, 2),
         Row::new("... µs of the process each", load, Figure::ProcessMicros, 2),
+        Row::new("... sent, 1000/s", load, Figure::SentPerSecond, 2).thousands().alone(),
         Row::new("... lost, %", load, Figure::LossPercent, 3).alone(),
     ]
 }
