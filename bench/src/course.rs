@@ -1,20 +1,55 @@
-//! The order of the measurements: all translators run, each in a laboratory of its own, and take turns at each load, so
+//! The order of the measurements: all contenders run, each in a laboratory of its own, and take turns at each load, so
 //! that what else the machine does meets them alike.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::contenders::{Contender, Entry, Role};
 use crate::lab::Lab;
-use crate::measure::{Load, Sample, measure};
+use crate::loads::{IDLE_SECONDS, Load};
+use crate::measure::{Figure, Sample, Subject, When, rest};
 use crate::process::{Output, Process};
-use crate::translators::{Contestant, Translator};
+use crate::stats::Summary;
 
-/// All that was found about one translator.
-#[derive(Debug, Default, Serialize)]
+/// Of the lowest rate without loss, so many percent are sent while round-trip times under load are measured.
+pub(crate) const BACKGROUND_PERCENT: u64 = 80;
+
+/// What is to be measured.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) loads: Vec<Load>,
+    pub(crate) rounds: u32,
+    /// How long one measurement takes.
+    pub(crate) seconds: u32,
+}
+
+impl Plan {
+    /// How long that takes with contenders in these roles: each measurement has something to do before and after it.
+    pub(crate) fn estimate(&self, roles: impl Iterator<Item = Role>) -> Duration {
+        const AROUND: f64 = 0.25;
+        let of_one = |load: Load| match load {
+            Load::Idle => 0.0,
+            // Each rate of the search has an end of its own.
+            Load::Throughput { .. } => load.seconds(self.seconds) + AROUND + 0.5,
+            _ => load.seconds(self.seconds) + AROUND,
+        };
+        let round: f64 = roles
+            .map(|role| self.loads.iter().filter(|load| role.takes(**load)).copied().map(of_one).sum::<f64>())
+            .sum();
+        let idle = if self.loads.contains(&Load::Idle) { 2.0 * IDLE_SECONDS } else { 0.0 };
+        Duration::from_secs_f64(round * f64::from(self.rounds) + idle)
+    }
+}
+
+/// All that was found about one contender.
+#[derive(Debug, Serialize)]
 pub(crate) struct Record {
     pub(crate) name: &'static str,
+    pub(crate) role: Role,
     pub(crate) version: String,
     pub(crate) configuration: String,
     /// Why it could not be measured at all.
@@ -29,16 +64,43 @@ pub(crate) struct Record {
 /// One sample, or why there is none.
 #[derive(Debug, Serialize)]
 pub(crate) struct Measurement {
+    /// From 1; 0 for what is measured before or after the rounds.
     pub(crate) round: u32,
     pub(crate) load: Load,
     pub(crate) sample: Option<Sample>,
     pub(crate) failure: Option<String>,
 }
 
-/// So many different lines of its log are kept of each translator.
+impl Measurement {
+    fn new(round: u32, load: Load, outcome: Result<Sample>) -> Self {
+        match outcome {
+            Ok(sample) => Self { round, load, sample: Some(sample), failure: None },
+            Err(error) => Self { round, load, sample: None, failure: Some(format!("{error:#}")) },
+        }
+    }
+}
+
+/// So many different lines of its log are kept of each contender.
 const COMPLAINTS: usize = 10;
 
 impl Record {
+    fn new(entry: &Entry) -> Self {
+        let (version, configuration, failure) = match &entry.contender {
+            Ok(contender) => (contender.version().to_owned(), contender.configuration(), None),
+            Err(error) => (String::new(), String::new(), Some(format!("{error:#}"))),
+        };
+        Self {
+            name: entry.name,
+            role: entry.role,
+            version,
+            configuration,
+            failure,
+            measurements: Vec::new(),
+            drops: BTreeMap::new(),
+            complaints: BTreeMap::new(),
+        }
+    }
+
     /// Why there is no sample of this load.
     pub(crate) fn failure_of(&self, load: Load) -> Option<&str> {
         let own = self
@@ -49,10 +111,28 @@ impl Record {
         own.or(self.failure.as_deref())
     }
 
-    /// The figures that `figure` finds in the samples of one load, by round.
-    pub(crate) fn by_round(&self, load: Load, figure: fn(&Sample) -> Option<f64>) -> BTreeMap<u32, f64> {
+    /// One figure of one load, by round.
+    pub(crate) fn by_round(&self, load: Load, figure: Figure) -> BTreeMap<u32, f64> {
         let own = self.measurements.iter().filter(|found| found.load == load);
-        own.filter_map(|found| Some((found.round, figure(found.sample.as_ref()?)?))).collect()
+        own.filter_map(|found| Some((found.round, *found.sample.as_ref()?.figures.get(&figure)?))).collect()
+    }
+
+    /// One figure of one load.
+    pub(crate) fn summary(&self, load: Load, figure: Figure) -> Option<Summary> {
+        Summary::of(self.by_round(load, figure).into_values())
+    }
+
+    /// The round-trip times of all rounds together.
+    pub(crate) fn times(&self, load: Load) -> Option<Histogram<u64>> {
+        let own = self.measurements.iter().filter(|found| found.load == load);
+        let mut all: Option<Histogram<u64>> = None;
+        for times in own.filter_map(|found| found.sample.as_ref()?.times.as_ref()) {
+            match &mut all {
+                Some(all) => all.add(times).ok()?,
+                None => all = Some(times.clone()),
+            }
+        }
+        all
     }
 
     fn complain(&mut self, output: &Output) {
@@ -66,72 +146,236 @@ impl Record {
     }
 }
 
-/// A translator at work.
-struct Stand<'t> {
-    translator: &'t dyn Translator,
+/// A contender at work.
+struct Stand<'e> {
+    contender: &'e dyn Contender,
+    role: Role,
     lab: Lab,
-    process: Process,
+    process: Option<Process>,
+    /// The place of its record.
+    place: usize,
 }
 
-/// Measures all of them, as many rounds as are asked for, and tells of each step.
-pub(crate) fn run(contestants: &[Contestant], rounds: u32, seconds: u32, say: impl Fn(&str)) -> Vec<Record> {
-    let mut records: Vec<_> = contestants.iter().map(describe).collect();
+impl Stand<'_> {
+    fn subject(&self) -> Subject<'_> {
+        Subject { lab: &self.lab, process: self.process.as_ref() }
+    }
+}
+
+/// Measures all of them as planned, and tells of each step.
+pub(crate) fn run(entries: &[Entry], plan: &Plan, say: impl Fn(&str)) -> Vec<Record> {
+    let mut records: Vec<_> = entries.iter().map(Record::new).collect();
     let mut stands = Vec::new();
-    for (contestant, record) in contestants.iter().zip(&mut records) {
-        let Ok(translator) = &contestant.translator else { continue };
-        match open(translator.as_ref(), record) {
-            Ok(stand) => stands.push((stand, record)),
-            Err(error) => record.failure = Some(format!("{error:#}")),
+    for (place, entry) in entries.iter().enumerate() {
+        if !plan.loads.iter().any(|load| entry.role.takes(*load)) {
+            continue;
+        }
+        let Ok(contender) = &entry.contender else { continue };
+        match open(entry, contender.as_ref(), place, &mut records[place]) {
+            Ok(stand) => stands.push(stand),
+            Err(error) => records[place].failure = Some(format!("{error:#}")),
         }
     }
-    for round in 1..=rounds {
-        for load in Load::ALL {
-            say(&format!("round {round} of {rounds}: {load:?}"));
-            for (stand, record) in &mut stands {
-                let (sample, failure) = match measure(&stand.lab, &stand.process, load, seconds) {
-                    Ok(sample) => (Some(sample), None),
-                    Err(error) => (None, Some(format!("{error:#}"))),
-                };
-                record.measurements.push(Measurement { round, load, sample, failure });
-            }
+    idle(&stands, &mut records, plan, When::AtStart, &say);
+    for round in 1..=plan.rounds {
+        for load in plan.loads.iter().copied().filter(|load| load.is_in_the_rounds()) {
+            say(&format!("round {round} of {}: {load}", plan.rounds));
+            turn(&stands, &mut records, plan, (round, load), None);
         }
     }
-    for (stand, record) in stands {
+    if plan.loads.contains(&Load::RoundTripLoaded) {
+        let background = background(&records);
+        if let Some(rate) = background {
+            say(&format!("round trips under load are measured beside {rate} datagrams per second"));
+        }
+        for round in 1..=plan.rounds {
+            say(&format!("round {round} of {}: {}", plan.rounds, Load::RoundTripLoaded));
+            turn(&stands, &mut records, plan, (round, Load::RoundTripLoaded), background);
+        }
+    }
+    idle(&stands, &mut records, plan, When::AtEnd, &say);
+    for stand in stands {
+        let record = &mut records[stand.place];
         if let Err(error) = close(stand, record) {
             record.complaints.insert(format!("it did not end well: {error:#}"), 1);
         }
     }
+    less_direct(&mut records);
     records
 }
 
-fn describe(contestant: &Contestant) -> Record {
-    let record = Record { name: contestant.name, ..Record::default() };
-    match &contestant.translator {
-        Ok(translator) => Record {
-            version: translator.version().to_owned(),
-            configuration: translator.configuration(),
-            ..record
-        },
-        Err(error) => Record { failure: Some(format!("{error:#}")), ..record },
+/// Measures one load with all contenders, one after the other.
+fn turn(
+    stands: &[Stand<'_>],
+    records: &mut [Record],
+    plan: &Plan,
+    (round, load): (u32, Load),
+    background: Option<u64>,
+) {
+    for stand in stands.iter().filter(|stand| stand.role.takes(load)) {
+        let outcome = stand.subject().measure(load, plan.seconds, background);
+        records[stand.place].measurements.push(Measurement::new(round, load, outcome));
     }
 }
 
-/// Starts one translator and sees that it translates.
-fn open<'t>(translator: &'t dyn Translator, record: &mut Record) -> Result<Stand<'t>> {
-    let lab = Lab::new()?;
-    let process = translator.start(&lab)?;
-    let ready = translator.wait_until_ready(&lab, &process).and_then(|()| lab.check(&process));
-    if ready.is_err() {
-        record.complain(&process.output());
+/// Leaves all alone, if that is asked for.
+fn idle(stands: &[Stand<'_>], records: &mut [Record], plan: &Plan, when: When, say: impl Fn(&str)) {
+    if !plan.loads.contains(&Load::Idle) {
+        return;
     }
-    ready.map(|()| Stand { translator, lab, process })
+    say("leaving all alone");
+    let stands: Vec<_> = stands.iter().filter(|stand| stand.role.takes(Load::Idle)).collect();
+    let subjects: Vec<_> = stands.iter().map(|stand| stand.subject()).collect();
+    let outcomes = rest(&subjects, when, Duration::from_secs_f64(IDLE_SECONDS));
+    for (stand, outcome) in stands.iter().zip(outcomes) {
+        records[stand.place].measurements.push(Measurement::new(0, Load::Idle, outcome));
+    }
 }
 
-/// Asks one translator what it has counted, and ends it.
-fn close(mut stand: Stand<'_>, record: &mut Record) -> Result<()> {
-    let counters = stand.translator.counters(&stand.lab);
-    stand.process.stop()?;
-    record.complain(&stand.process.output());
+/// The rate beside which round-trip times are measured: the same for all, and no translator is overloaded by it.
+fn background(records: &[Record]) -> Option<u64> {
+    let load = Load::Throughput { payload: Load::SMALL };
+    let rates = records
+        .iter()
+        .filter(|record| record.role.is_translator())
+        .filter_map(|record| record.summary(load, Figure::LosslessPerSecond))
+        .map(|summary| summary.median)
+        .filter(|rate| *rate > 0.0);
+    let lowest = rates.min_by(f64::total_cmp)?;
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the search goes from 10,000 to 1,280,000"
+    )]
+    let lowest = lowest as u64;
+    Some(lowest * BACKGROUND_PERCENT / 100)
+}
+
+/// Adds to what a datagram costs the machine the same figure less that of the direct way in the same round.
+fn less_direct(records: &mut [Record]) {
+    let Some(direct) = records.iter().find(|record| record.role == Role::Direct) else { return };
+    let mut base = BTreeMap::new();
+    for load in Load::ALL {
+        for (round, figure) in direct.by_round(load, Figure::MachineMicros) {
+            base.insert((load, round), figure);
+        }
+    }
+    for record in records.iter_mut().filter(|record| record.role != Role::Direct) {
+        for found in &mut record.measurements {
+            let Some(sample) = &mut found.sample else { continue };
+            let own = sample.figures.get(&Figure::MachineMicros);
+            if let Some((own, base)) = own.zip(base.get(&(found.load, found.round))) {
+                sample.figures.insert(Figure::MachineMicrosLessDirect, own - base);
+            }
+        }
+    }
+}
+
+/// Starts one contender and sees that packets get through.
+fn open<'e>(
+    entry: &Entry,
+    contender: &'e dyn Contender,
+    place: usize,
+    record: &mut Record,
+) -> Result<Stand<'e>> {
+    let lab = entry.lab()?;
+    let process = contender.start(&lab)?;
+    if let Some(process) = &process {
+        // The bare loop translates TCP and UDP only.
+        let pinged = entry.role.is_translator().then_some(process);
+        let ready = contender.wait_until_ready(&lab, process).and_then(|()| lab.check(pinged));
+        if ready.is_err() {
+            record.complain(&process.output());
+        }
+        ready?;
+    } else {
+        lab.check(None)?;
+    }
+    Ok(Stand { contender, role: entry.role, lab, process, place })
+}
+
+/// Asks one contender what it has counted, and ends it.
+fn close(stand: Stand<'_>, record: &mut Record) -> Result<()> {
+    let Some(mut process) = stand.process else { return Ok(()) };
+    let counters = stand.contender.counters(&stand.lab);
+    process.stop().context("ending it")?;
+    record.complain(&process.output());
     record.drops.extend(counters?);
     Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A record with these figures of one load, one of each per round.
+    pub(crate) fn record(name: &'static str, role: Role, figures: &[(Load, Figure, &[f64])]) -> Record {
+        let mut measurements = Vec::new();
+        for (load, figure, rounds) in figures {
+            for (round, value) in (1..).zip(*rounds) {
+                let sample = Sample { figures: BTreeMap::from([(*figure, *value)]), times: None };
+                measurements.push(Measurement::new(round, *load, Ok(sample)));
+            }
+        }
+        Record {
+            name,
+            role,
+            version: "1".to_owned(),
+            configuration: String::new(),
+            failure: None,
+            measurements,
+            drops: BTreeMap::new(),
+            complaints: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn the_stream_beside_echoes_is_four_fifths_of_the_slowest_translators_rate() {
+        let load = Load::Throughput { payload: 64 };
+        let rates = |name, role, rates| record(name, role, &[(load, Figure::LosslessPerSecond, rates)]);
+        let records = [
+            rates("kernel", Role::Forwarding, &[400_000.0]),
+            rates("bare", Role::Bare, &[30_000.0]),
+            rates("tayga", Role::Other, &[90_000.0, 100_000.0, 110_000.0]),
+            rates("this", Role::Sessions, &[200_000.0]),
+            rates("never", Role::Other, &[0.0]),
+        ];
+        assert_eq!(background(&records), Some(80_000));
+        assert_eq!(background(&records[..2]), None, "no translator");
+    }
+
+    #[test]
+    fn the_direct_way_is_taken_off_in_its_own_round() {
+        let load = Load::Bursts;
+        let mut records = [
+            record("this", Role::Sessions, &[(load, Figure::MachineMicros, &[5.0, 7.0])]),
+            record("direct", Role::Direct, &[(load, Figure::MachineMicros, &[2.0, 3.0])]),
+        ];
+        less_direct(&mut records);
+        let found = records[0].by_round(load, Figure::MachineMicrosLessDirect);
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [(1, 3.0), (2, 4.0)]);
+        assert!(records[1].by_round(load, Figure::MachineMicrosLessDirect).is_empty());
+    }
+
+    #[test]
+    fn times_of_all_rounds_are_told_together() {
+        let mut all = record("this", Role::Sessions, &[]);
+        for (round, time) in [(1, 100_000), (2, 300_000)] {
+            let mut times = crate::load::echo::histogram().unwrap();
+            times.record(time).unwrap();
+            let sample = Sample { times: Some(times), ..Sample::default() };
+            all.measurements.push(Measurement::new(round, Load::RoundTrip, Ok(sample)));
+        }
+        let times = all.times(Load::RoundTrip).unwrap();
+        assert_eq!((times.len(), times.count_at(100_000), times.count_at(300_000)), (2, 1, 1));
+        assert!(all.times(Load::RoundTripLoaded).is_none());
+    }
+
+    #[test]
+    fn the_estimate_grows_with_rounds_and_contenders() {
+        let plan = |rounds| Plan { loads: Load::ALL.to_vec(), rounds, seconds: 1 };
+        let one = plan(1).estimate([Role::Sessions].into_iter());
+        assert!(plan(7).estimate([Role::Sessions].into_iter()) > one * 5);
+        assert!(plan(1).estimate([Role::Sessions, Role::Direct].into_iter()) > one);
+    }
 }

@@ -1,4 +1,4 @@
-//! Median and range of a few figures.
+//! Median, quartiles and range of a few figures.
 
 use serde::Serialize;
 
@@ -6,6 +6,8 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Summary {
     pub(crate) median: f64,
+    /// The first and the third quartile, interpolated between neighbours.
+    pub(crate) quartiles: [f64; 2],
     pub(crate) min: f64,
     pub(crate) max: f64,
     /// How many rounds there were.
@@ -17,16 +19,22 @@ impl Summary {
     pub(crate) fn of(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut figures: Vec<_> = figures.into_iter().collect();
         figures.sort_by(f64::total_cmp);
-        let middle = figures.len() / 2;
-        let upper = *figures.get(middle)?;
-        let lower = figures[(figures.len() - 1) / 2];
         Some(Self {
-            median: f64::midpoint(lower, upper),
+            median: quantile(&figures, 2)?,
+            quartiles: [quantile(&figures, 1)?, quantile(&figures, 3)?],
             min: *figures.first()?,
             max: *figures.last()?,
             rounds: figures.len(),
         })
     }
+}
+
+/// So many quarters of the way through sorted figures.
+fn quantile(sorted: &[f64], quarters: usize) -> Option<f64> {
+    let place = sorted.len().checked_sub(1)? * quarters;
+    let (below, part) = (sorted.get(place / 4)?, (place % 4) as f64 / 4.0);
+    let above = sorted.get(place / 4 + 1).unwrap_or(below);
+    Some(below + (above - below) * part)
 }
 
 #[cfg(test)]
@@ -38,5 +46,13 @@ mod tests {
         assert_eq!(Summary::of([]), None);
         assert_eq!(Summary::of([3.0, 1.0, 2.0]).map(|of| (of.median, of.min, of.max)), Some((2.0, 1.0, 3.0)));
         assert_eq!(Summary::of([4.0, 1.0, 2.0, 3.0]).map(|of| of.median), Some(2.5));
+    }
+
+    #[test]
+    fn quartiles_lie_between_their_neighbours() {
+        let of = |figures: &[f64]| Summary::of(figures.iter().copied()).map(|summary| summary.quartiles);
+        assert_eq!(of(&[7.0]), Some([7.0, 7.0]));
+        assert_eq!(of(&[5.0, 1.0, 4.0, 2.0, 3.0]), Some([2.0, 4.0]));
+        assert_eq!(of(&[1.0, 2.0]), Some([1.25, 1.75]));
     }
 }

@@ -36,6 +36,14 @@ fn segment(
     packet
 }
 
+/// A TCP segment with payload, as those of a bulk transfer are.
+pub(crate) fn data(source: SocketAddr, destination: SocketAddr, sequence: u32, payload: &[u8]) -> Vec<u8> {
+    let mut packet = Vec::new();
+    let tcp = between(source, destination).tcp(source.port(), destination.port(), sequence, 64_000);
+    tcp.ack(1).write(&mut packet, payload).unwrap();
+    packet
+}
+
 /// A datagram in one packet, however long.
 pub(crate) fn datagram(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Vec<u8> {
     let mut packet = Vec::new();

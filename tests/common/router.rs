@@ -96,10 +96,11 @@ impl Router {
         http_get(&self.namespace, HTTP, path, ANSWER).ok()
     }
 
-    /// Its metrics now.
+    /// Its metrics now. The kernel's own figures among them can take seconds while it makes or removes other namespaces.
     pub(crate) fn metrics(&self) -> Metrics {
-        let page = http_get(&self.namespace, HTTP, "/metrics", ANSWER).unwrap();
-        assert_eq!(page.status, 200, "{}", page.text());
+        let page = super::eventually("the metrics", PATIENCE, || {
+            self.get("/metrics").filter(|page| page.status == 200)
+        });
         Metrics::parse(&page.text())
     }
 

@@ -1,63 +1,80 @@
-//! What the translator's process and its device have done so far, read from `/proc`.
+//! What the contender's process and its device have done so far, read from `/proc`.
 
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use nix::unistd::{SysconfVar, sysconf};
 
-use crate::translators::DEVICE;
+use crate::contenders::DEVICE;
 
 /// Two of these, before and after, say what a measurement cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Usage {
-    /// Processor time of all threads, in user mode and in the kernel.
+    /// Processor time of all threads, in user mode and in the kernel, to the nanosecond.
     pub(super) cpu: Duration,
-    /// Packets that the translator took from the device.
-    pub(super) read: u64,
-    /// Packets that the device dropped before the translator could take them.
+    /// How often a thread waited for something: voluntary context switches.
+    pub(super) wake_ups: u64,
+    /// Packets that the device dropped before the contender could take them.
     pub(super) missed: u64,
-    /// Packets that the translator wrote to the device.
+    /// Packets that the contender wrote to the device.
     pub(super) written: u64,
 }
 
 impl Usage {
     /// The figures of this process, and of the device in its namespace.
     pub(super) fn of(id: u32) -> Result<Self> {
-        let read = |file: &str| {
-            let path = format!("/proc/{id}/{file}");
-            fs::read_to_string(&path).with_context(|| format!("cannot read {path}: the translator has ended"))
-        };
-        let ticks = ticks(&read("stat")?).context("/proc/PID/stat has an unknown form")?;
-        let per_second =
-            sysconf(SysconfVar::CLK_TCK)?.and_then(|ticks| u32::try_from(ticks).ok()).unwrap_or(100);
-        let [written, read, missed] = device(&read("net/dev")?).context("the translator's device is gone")?;
-        Ok(Self { cpu: Duration::from_secs(ticks) / per_second, read, missed, written })
+        let table = read(&format!("/proc/{id}/net/dev"))?;
+        let [written, missed] = device(&table).context("the contender's device is gone")?;
+        let mut usage = Self { missed, written, ..Self::default() };
+        let tasks = fs::read_dir(format!("/proc/{id}/task")).context("the contender has ended")?;
+        for task in tasks {
+            let folder = task?.path();
+            let file = |name: &str| fs::read_to_string(folder.join(name)).ok();
+            // A thread that ends between two looks takes its figures along.
+            let Some((schedstat, status)) = file("schedstat").zip(file("status")) else { continue };
+            usage.cpu += on_processor(&schedstat).context("schedstat has an unknown form")?;
+            usage.wake_ups += field(&status, "voluntary_ctxt_switches:").unwrap_or_default();
+        }
+        Ok(usage)
     }
 
     /// What has been done since.
     pub(super) fn since(self, earlier: Self) -> Self {
         Self {
             cpu: self.cpu.saturating_sub(earlier.cpu),
-            read: self.read.saturating_sub(earlier.read),
+            wake_ups: self.wake_ups.saturating_sub(earlier.wake_ups),
             missed: self.missed.saturating_sub(earlier.missed),
             written: self.written.saturating_sub(earlier.written),
         }
     }
 }
 
-/// Fields 14 and 15, `utime` and `stime`; the second field, the name, may hold spaces and ends with the last bracket.
-fn ticks(stat: &str) -> Option<u64> {
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let mut next = || fields.next()?.parse::<u64>().ok();
-    Some(next()? + next()?)
+/// The resident memory of a process, in bytes.
+pub(super) fn resident(id: u32) -> Result<u64> {
+    let text = read(&format!("/proc/{id}/smaps_rollup"))?;
+    field(&text, "Rss:").map(|kilobytes| kilobytes * 1024).context("smaps_rollup has an unknown form")
 }
 
-/// Packets received by the kernel, sent to the translator, and dropped on the way to it.
-fn device(table: &str) -> Option<[u64; 3]> {
+fn read(path: &str) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {path}: the contender has ended"))
+}
+
+/// The first figure of `schedstat`: ns on a processor.
+fn on_processor(schedstat: &str) -> Option<Duration> {
+    schedstat.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+}
+
+/// The number behind a name at the beginning of a line.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// Packets received by the kernel, and dropped on the way to the contender.
+fn device(table: &str) -> Option<[u64; 2]> {
     let figures = table.lines().find_map(|line| line.trim().strip_prefix(DEVICE)?.strip_prefix(':'))?;
     let figures: Vec<u64> = figures.split_whitespace().filter_map(|figure| figure.parse().ok()).collect();
-    Some([*figures.get(1)?, *figures.get(9)?, *figures.get(11)?])
+    Some([*figures.get(1)?, *figures.get(11)?])
 }
 
 #[cfg(test)]
@@ -65,15 +82,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processor_time_is_found_behind_a_name_with_spaces_and_brackets() {
-        let stat = "42 (a) b) R 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 3 0";
-        assert_eq!(ticks(stat), Some(200));
+    fn processor_time_is_in_nanoseconds() {
+        assert_eq!(on_processor("186690 5818622 2\n"), Some(Duration::from_nanos(186_690)));
+        assert_eq!(on_processor(""), None);
+    }
+
+    #[test]
+    fn a_field_is_found_by_its_whole_name() {
+        let status = "nonvoluntary_ctxt_switches:\t9\nvoluntary_ctxt_switches:\t150\n";
+        assert_eq!(field(status, "voluntary_ctxt_switches:"), Some(150));
+        assert_eq!(field("Rss:                1234 kB\n", "Rss:"), Some(1234));
+        assert_eq!(field(status, "Rss:"), None);
     }
 
     #[test]
     fn the_device_is_found_among_others() {
         let table = "Inter-|   Receive |  Transmit\n face |bytes packets\n    lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n\
                      bench0: 100 10 0 0 0 0 0 0 200 20 0 3 0 0 0 0\n";
-        assert_eq!(device(table), Some([10, 20, 3]));
+        assert_eq!(device(table), Some([10, 3]));
+    }
+
+    #[test]
+    fn the_figures_of_a_process_that_works_grow() {
+        let id = std::process::id();
+        assert!(resident(id).unwrap() > 100_000);
+        let before = fs::read_to_string(format!("/proc/{id}/task/{id}/schedstat")).unwrap();
+        assert!(on_processor(&before).is_some());
     }
 }

@@ -21,7 +21,7 @@ pub use namespace::{Namespace, Published, end_with_parent};
 pub use ping::{PingOptions, PingOutcome, ping, ping_series};
 pub use rule::{REQUIRE_VARIABLE, kernel_tests_possible};
 pub use server::Server;
-pub use sockopt::{ecn_is_agreed, ecn_is_seen, path_mtu};
+pub use sockopt::{dont_fragment, ecn_is_agreed, ecn_is_seen, obey_path_mtu, path_mtu, segment_datagrams};
 pub use topology::{Client, Topology, TopologyOptions};
 
 /// What every fallible function of this crate answers with.

@@ -1,15 +1,19 @@
-//! Socket options that neither `socket2` nor `nix` knows: whether a packet may be fragmented, the path MTU, and ECN.
+//! Socket options that `socket2` does not know: whether a packet may be fragmented, the path MTU, the size of segments, and ECN.
 //!
-//! Unsafe code: `setsockopt` and `getsockopt` with plain values.
+//! Here too, since it is asked of a socket: what a link's card can do.
+//!
+//! Unsafe code: `setsockopt` and `getsockopt` with plain values, and `ioctl` with a structure of them.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::AsRawFd;
 
-use socket2::Socket;
+use socket2::{Domain, Socket, Type};
+
+use crate::{Error, Namespace, Result};
 
 /// Forbids fragments whatever path MTU is known (`PROBE`), or allows them (`DONT`).
-pub(crate) fn dont_fragment(socket: &Socket, v6: bool, forbidden: bool) -> io::Result<()> {
+pub fn dont_fragment(socket: &impl AsRawFd, v6: bool, forbidden: bool) -> io::Result<()> {
     let (level, option, value) = match (v6, forbidden) {
         (false, true) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
         (false, false) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT),
@@ -23,7 +27,23 @@ pub(crate) fn dont_fragment(socket: &Socket, v6: bool, forbidden: bool) -> io::R
     Ok(())
 }
 
-fn set(socket: &Socket, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+/// Forbids fragments, and has what is longer than the path MTU that is known refused (`DO`). Without it what IPv4 cuts into
+/// datagrams by itself may be fragmented.
+pub fn obey_path_mtu(socket: &impl AsRawFd, v6: bool) -> io::Result<()> {
+    if v6 {
+        set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO)
+    } else {
+        set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)
+    }
+}
+
+/// Lets the kernel cut what is sent at a time into datagrams with so many bytes of payload, the last one with what is left
+/// (`UDP_SEGMENT`, Linux 4.18). With 0 it is one datagram again.
+pub fn segment_datagrams(socket: &impl AsRawFd, payload: u16) -> io::Result<()> {
+    set(socket, libc::SOL_UDP, libc::UDP_SEGMENT, payload.into())
+}
+
+fn set(socket: &impl AsRawFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the descriptor is open, and the pointer and the length are those of one `c_int`.
     let answer = unsafe {
         libc::setsockopt(
@@ -70,5 +90,42 @@ fn get<T>(fd: libc::c_int, level: libc::c_int, option: libc::c_int, value: &mut 
     let mut length = size_of::<T>() as libc::socklen_t;
     // SAFETY: the pointer and the length are those of one `T`, of which the kernel writes no more than the length.
     let answer = unsafe { libc::getsockopt(fd, level, option, (&raw mut *value).cast(), &raw mut length) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+impl Namespace {
+    /// Takes the offloads of a link's card away (`ETHTOOL_STXCSUM`): the kernel completes checksums and cuts super-packets into
+    /// packets before they leave by it, and the other end verifies what it gets.
+    pub fn without_offloads(&self, link: &str) -> Result<()> {
+        let action = format!("turning off the checksums of {link} in namespace {}", self.label());
+        self.try_run(|| turn_off_checksums(link))?.map_err(|error| Error::system(action, error))
+    }
+}
+
+/// `struct ethtool_value`.
+#[repr(C)]
+struct EthtoolValue {
+    command: u32,
+    data: u32,
+}
+
+fn turn_off_checksums(link: &str) -> io::Result<()> {
+    const SET_TX_CHECKSUM: u32 = 0x17;
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    let mut value = EthtoolValue { command: SET_TX_CHECKSUM, data: 0 };
+    let mut name = [0; libc::IFNAMSIZ];
+    if link.len() >= name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (own, byte) in name.iter_mut().zip(link.bytes()) {
+        *own = byte.cast_signed();
+    }
+    let mut request = libc::ifreq {
+        ifr_name: name,
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: (&raw mut value).cast() },
+    };
+    // SAFETY: the request names a link, with a zero behind the name, and points to the structure of this command; both live
+    // until the call has returned.
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

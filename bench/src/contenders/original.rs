@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::{DEVICE, POOL, PREFIX, Translator, cargo, target};
+use super::{Contender, DEVICE, POOL, PREFIX, cargo, queues, target};
 use crate::lab::{Lab, PATIENCE};
 use crate::process::{Process, run};
 
@@ -46,13 +45,13 @@ impl Original {
 
     /// One queue per processor: with its ten by default, its threads are in each other's way.
     fn arguments() -> [String; 8] {
-        let queues = available_parallelism().map_or(1, usize::from).to_string();
+        let queues = queues().to_string();
         ["--pool-prefix", POOL, "--translation-prefix", PREFIX, "-i", DEVICE, "--num-queues", &queues]
             .map(str::to_owned)
     }
 }
 
-impl Translator for Original {
+impl Contender for Original {
     fn version(&self) -> &str {
         &self.version
     }
@@ -61,7 +60,7 @@ impl Translator for Original {
         format!("protomask {}", Self::arguments().join(" "))
     }
 
-    fn start(&self, lab: &Lab) -> Result<Process> {
-        Process::start(lab.router().command(&self.program).args(Self::arguments()))
+    fn start(&self, lab: &Lab) -> Result<Option<Process>> {
+        Process::start(lab.router()?.command(&self.program).args(Self::arguments())).map(Some)
     }
 }

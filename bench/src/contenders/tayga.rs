@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::{DEVICE, POOL, PREFIX, Translator, target};
+use super::{Contender, DEVICE, POOL, PREFIX, route, target};
 use crate::lab::{Lab, PATIENCE};
 use crate::process::{Process, run};
 use crate::requirements::program;
@@ -45,7 +45,7 @@ impl Tayga {
     }
 }
 
-impl Translator for Tayga {
+impl Contender for Tayga {
     fn version(&self) -> &str {
         &self.version
     }
@@ -56,18 +56,12 @@ impl Translator for Tayga {
         format!("tayga --nodetach --config FILE, with: {}; data-dir DIRECTORY", lines.join("; "))
     }
 
-    fn start(&self, lab: &Lab) -> Result<Process> {
-        let router = lab.router();
+    fn start(&self, lab: &Lab) -> Result<Option<Process>> {
+        let router = lab.router()?;
         let mut make = router.command(program("tayga"));
         run(make.arg("--mktun").arg("--config").arg(&self.file), PATIENCE)?;
-        for arguments in [
-            vec!["link", "set", DEVICE, "up"],
-            vec!["route", "add", POOL, "dev", DEVICE],
-            vec!["-6", "route", "add", PREFIX, "dev", DEVICE],
-        ] {
-            run(router.command(program("ip")).args(arguments), PATIENCE)?;
-        }
+        route(lab)?;
         let mut tayga = router.command(program("tayga"));
-        Process::start(tayga.arg("--nodetach").arg("--config").arg(&self.file))
+        Process::start(tayga.arg("--nodetach").arg("--config").arg(&self.file)).map(Some)
     }
 }

@@ -8,25 +8,34 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use netlab::{HttpResponse, http_get};
 
-use super::{DEVICE, POOL, PREFIX, Translator, cargo, project};
+use super::{Contender, DEVICE, POOL, PREFIX, cargo, project};
 use crate::lab::{Lab, PATIENCE};
 use crate::process::{Process, run};
 
-pub(super) const NAME: &str = "this router";
 const BUILD_LIMIT: Duration = Duration::from_mins(15);
 /// Inside the router's namespace, where nobody else listens.
 const HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 /// How often readiness is asked for.
 const PACE: Duration = Duration::from_millis(25);
 
+/// How hosts share the addresses of the pool, as the router calls it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Sharing {
+    /// Each host has ports of an address: sessions are remembered. This is the default.
+    Ports,
+    /// Each host has an address to itself.
+    Exclusive,
+}
+
 pub(super) struct Ours {
+    sharing: Sharing,
     program: PathBuf,
     version: String,
 }
 
 impl Ours {
     /// Takes the program that is given, or builds it as it is delivered, and finds out what it is.
-    pub(super) fn prepare(given: Option<&Path>) -> Result<Self> {
+    pub(super) fn prepare(given: Option<&Path>, sharing: Sharing) -> Result<Self> {
         let (program, origin) = match given {
             Some(file) => {
                 (file.canonicalize().with_context(|| format!("no {}", file.display()))?, String::new())
@@ -34,13 +43,29 @@ impl Ours {
             None => (build()?, revision()),
         };
         let version = run(Command::new(&program).arg("--version"), PATIENCE)?.stdout.trim().to_owned();
-        Ok(Self { program, version: version + &origin })
+        Ok(Self { sharing, program, version: version + &origin })
     }
 
-    fn arguments() -> [String; 8] {
+    fn arguments(&self) -> Vec<String> {
+        let sharing = match self.sharing {
+            Sharing::Ports => "ports",
+            Sharing::Exclusive => "exclusive",
+        };
         let http = HTTP.to_string();
-        ["--pool-prefix", POOL, "--translation-prefix", PREFIX, "-i", DEVICE, "--prometheus", &http]
-            .map(str::to_owned)
+        [
+            "--pool-prefix",
+            POOL,
+            "--sharing",
+            sharing,
+            "--translation-prefix",
+            PREFIX,
+            "-i",
+            DEVICE,
+            "--prometheus",
+            &http,
+        ]
+        .map(str::to_owned)
+        .to_vec()
     }
 }
 
@@ -53,17 +78,17 @@ fn build() -> Result<PathBuf> {
     Ok(target.join("release/protomask"))
 }
 
-impl Translator for Ours {
+impl Contender for Ours {
     fn version(&self) -> &str {
         &self.version
     }
 
     fn configuration(&self) -> String {
-        format!("protomask {}", Self::arguments().join(" "))
+        format!("protomask {}", self.arguments().join(" "))
     }
 
-    fn start(&self, lab: &Lab) -> Result<Process> {
-        Process::start(lab.router().command(&self.program).args(Self::arguments()))
+    fn start(&self, lab: &Lab) -> Result<Option<Process>> {
+        Process::start(lab.router()?.command(&self.program).args(self.arguments())).map(Some)
     }
 
     fn wait_until_ready(&self, lab: &Lab, process: &Process) -> Result<()> {
@@ -84,8 +109,8 @@ impl Translator for Ours {
     }
 }
 
-fn fetch(lab: &Lab, path: &str) -> netlab::Result<HttpResponse> {
-    http_get(lab.router(), HTTP, path, PATIENCE)
+fn fetch(lab: &Lab, path: &str) -> Result<HttpResponse> {
+    Ok(http_get(lab.router()?, HTTP, path, PATIENCE)?)
 }
 
 /// The counters of dropped packets that are not zero, by reason.
