@@ -51,9 +51,7 @@ fn a_device_that_was_left_with_other_offloads_is_adopted_with_those_of_this_run(
         let mut router = Router::start(&lab, &plain_and(&["--offloads", asked]));
         assert_eq!(router.wait_for_log("offloads", |_| true).field("on"), on);
         let own = lab.snapshot().link_by_name("nat64").unwrap().index;
-        if *index.get_or_insert(own) != own {
-            panic!("it is another device");
-        }
+        assert_eq!(*index.get_or_insert(own), own, "it is another device");
         assert_passes(&lab, &router, asked);
         router.kill();
     }
