@@ -28,7 +28,7 @@ pub fn run(settings: Settings, log: &Logger, log_dropped: Arc<AtomicU64>) -> Exi
     system.block_on(live(settings, log, log_dropped))
 }
 
-/// A worker needs six descriptors, and there may be 256 workers: what the hard limit allows is taken.
+/// A worker needs two descriptors, and there may be 256 workers: what the hard limit allows is taken.
 fn raise_descriptor_limit(log: &Logger) {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {

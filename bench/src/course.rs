@@ -57,6 +57,8 @@ pub(crate) struct Record {
     pub(crate) measurements: Vec<Measurement>,
     /// What it counted as dropped, by reason.
     pub(crate) drops: BTreeMap<String, u64>,
+    /// Locks of its tables that were not free, of 10,000 packets that it took.
+    pub(crate) contention: Option<f64>,
     /// Lines of its log that say that something is wrong, the first of them, and how often each came.
     pub(crate) complaints: BTreeMap<String, u64>,
 }
@@ -97,6 +99,7 @@ impl Record {
             failure,
             measurements: Vec::new(),
             drops: BTreeMap::new(),
+            contention: None,
             complaints: BTreeMap::new(),
         }
     }
@@ -297,6 +300,7 @@ fn open<'e>(
 /// Asks one contender what it has counted, and ends it.
 fn close(stand: Stand<'_>, record: &mut Record) -> Result<()> {
     let Some(mut process) = stand.process else { return Ok(()) };
+    record.contention = stand.contender.contention(&stand.lab).unwrap_or_default();
     let counters = stand.contender.counters(&stand.lab);
     process.stop().context("ending it")?;
     record.complain(&process.output());
@@ -325,6 +329,7 @@ pub(crate) mod tests {
             failure: None,
             measurements,
             drops: BTreeMap::new(),
+            contention: None,
             complaints: BTreeMap::new(),
         }
     }

@@ -54,7 +54,7 @@ impl Load {
         Self::Idle,
     ];
     /// Datagrams per second where a fixed rate is sent.
-    pub(crate) const RATE: u64 = 20_000;
+    pub(crate) const RATE: u64 = 40_000;
     /// Datagrams in a burst.
     pub(crate) const BURST: u64 = 8;
     /// The payload of a small datagram.

@@ -82,6 +82,10 @@ pub(crate) trait Contender {
     fn wait_until_ready(&self, _lab: &Lab, _process: &Process) -> Result<()> {
         Ok(())
     }
+    /// How often a lock of its tables was not free, of 10,000 packets that it took; `None` if it does not say.
+    fn contention(&self, _lab: &Lab) -> Result<Option<f64>> {
+        Ok(None)
+    }
     /// What it has to say about its work: drops by reason.
     fn counters(&self, _lab: &Lab) -> Result<Vec<(String, u64)>> {
         Ok(Vec::new())

@@ -104,6 +104,10 @@ impl Contender for Ours {
         Ok(())
     }
 
+    fn contention(&self, lab: &Lab) -> Result<Option<f64>> {
+        Ok(contention(&fetch(lab, "/metrics")?.text()))
+    }
+
     fn counters(&self, lab: &Lab) -> Result<Vec<(String, u64)>> {
         Ok(drops(&fetch(lab, "/metrics")?.text()))
     }
@@ -122,6 +126,18 @@ fn drops(page: &str) -> Vec<(String, u64)> {
     page.lines().filter_map(counter).filter(|(_, count)| *count > 0).collect()
 }
 
+/// Locks that were not free, of 10,000 packets; `None` before the first packet.
+fn contention(page: &str) -> Option<f64> {
+    let sum = |name: &str| -> f64 {
+        let lines = page.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    };
+    let packets = sum("protomask_received_packets_total");
+    let contended =
+        sum("protomask_session_table_contentions_total") + sum("protomask_lease_table_contentions_total");
+    (packets > 0.0).then_some(10_000.0 * contended / packets)
+}
+
 /// The commit, and whether files of the router differ from it; empty outside of a checkout.
 fn revision() -> String {
     let git = |arguments: &[&str]| {
@@ -138,6 +154,16 @@ fn revision() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn contention_is_told_for_ten_thousand_packets_of_both_families() {
+        let page = "protomask_received_packets_total{family=\"ipv4\"} 30000\n\
+                    protomask_received_packets_total{family=\"ipv6\"} 10000\n\
+                    protomask_session_table_contentions_total 3\n\
+                    protomask_lease_table_contentions_total 5\n";
+        assert_eq!(contention(page), Some(2.0));
+        assert_eq!(contention("protomask_session_table_contentions_total 3\n"), None);
+    }
 
     #[test]
     fn only_reasons_that_occurred_are_told() {

@@ -8,7 +8,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use easy_tun::{Batch, BatchLayout, QueueHandle};
 use interproto::HEADROOM;
@@ -28,6 +28,13 @@ use crate::supervision::pulse::Pulse;
 /// Sessions from which on all look-ups of a batch are fetched into the cache together: more than fit a processor's cache. Waiting for
 /// memory is what a look-up costs then, and many can wait together.
 const MANY_SESSIONS: u32 = 65_536;
+
+/// Turns in a row with one packet each, after which a turn reads one and does not look for a second: that look is a system call, and
+/// where packets come one by one it finds nothing.
+const ONE_BY_ONE: u32 = 64;
+
+/// A wait that was over sooner was none: packets were there already, and all that are there are read again.
+const NO_WAIT: Duration = Duration::from_micros(5);
 
 /// A worker's place: what it is given, and how it is told to go.
 #[derive(Debug)]
@@ -87,6 +94,8 @@ struct Worker<'s> {
     queue: &'s QueueHandle,
     seat: &'s Seat,
     batch: Batch,
+    /// Turns with one packet, since there was another one.
+    singles: u32,
     warmer: Warmer,
     hands: Hands<'s>,
 }
@@ -98,7 +107,7 @@ impl<'s> Worker<'s> {
     fn new(seat: &'s Seat) -> Self {
         let queue = &*seat.shared.queues[seat.index];
         let batch = Batch::new(BatchLayout { headroom: HEADROOM, ..BatchLayout::default() }, queue.header());
-        Self { queue, seat, batch, warmer: Warmer::default(), hands: Hands::new(seat) }
+        Self { queue, seat, batch, singles: 0, warmer: Warmer::default(), hands: Hands::new(seat) }
     }
 
     fn run(mut self) -> io::Result<()> {
@@ -119,7 +128,8 @@ impl<'s> Worker<'s> {
     }
 
     /// Sleeps until there is a packet, the bell rings or something is due.
-    fn wait(&self) -> io::Result<()> {
+    fn wait(&mut self) -> io::Result<()> {
+        let began = self.comes_one_by_one().then(Instant::now);
         let bell = &self.seat.desk().bell;
         let mut waited = [self.queue.as_fd(), bell.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let patience = self.patience().map_or(PollTimeout::NONE, |patience| {
@@ -131,11 +141,18 @@ impl<'s> Worker<'s> {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
+        if began.is_some_and(|began| began.elapsed() < NO_WAIT) {
+            self.singles = 0;
+        }
         // What rings for a worker that has been replaced is for its successor.
         if waited[1].any() == Some(true) && self.seat.may_go_on() {
             bell.silence();
         }
         Ok(())
+    }
+
+    fn comes_one_by_one(&self) -> bool {
+        self.singles >= ONE_BY_ONE
     }
 
     /// When to look again without being woken: for packets that wait for a lease, and fragments that wait for others.
@@ -161,6 +178,7 @@ impl<'s> Worker<'s> {
             self.warmer.warm(&shared.tables.nat, moment.rules, self.batch.iter());
         }
         let alone = self.batch.len() == 1;
+        self.singles = if alone { self.singles.saturating_add(1) } else { 0 };
         for place in 0..self.batch.len() {
             // A thread that was held up meanwhile must touch nothing.
             if !self.seat.may_go_on() {
@@ -180,7 +198,8 @@ impl<'s> Worker<'s> {
     fn read(&mut self) -> io::Result<()> {
         self.batch.clear();
         // Not "while there is room": packets that are too long take none, and could come for ever.
-        for _ in 0..self.batch.layout().packets {
+        let most = if self.comes_one_by_one() { 1 } else { self.batch.layout().packets };
+        for _ in 0..most {
             // Before the read: a worker that was replaced leaves the packet to its successor.
             if !self.seat.may_go_on() {
                 break;
