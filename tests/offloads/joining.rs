@@ -1,7 +1,9 @@
 //! Packets of one flow that the router finds together leave by one write, and arrive as what they were.
 
 use crate::common::{Lab, PLAIN, Router, plain_and};
-use crate::lab::{Ends, Handled, POOLS, Way, assert_arrive, assert_silent, datagrams, start, while_held};
+use crate::lab::{
+    Ends, Handled, POOLS, Way, assert_arrive, assert_silent, datagram, datagrams, start, while_held,
+};
 
 /// Sends these while the router is held up, and sees them arrive. The answer is how many packets the router wrote.
 fn writes(lab: &Lab, router: &Router, flows: &[(&Ends, Vec<Vec<u8>>)], way: Way) -> u64 {
@@ -49,6 +51,27 @@ fn eight_equal_datagrams_leave_by_one_write_and_arrive_one_by_one() {
         assert_eq!(metrics.all_dropped(), 0, "{metrics:?}");
         router.end();
     }
+}
+
+#[test]
+fn packets_that_wait_are_joined_also_where_they_came_one_by_one_for_long() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let router = start(&lab, &PLAIN);
+    let ends = Ends::open(&lab, 4000, 7777);
+    for way in Way::BOTH {
+        // Long enough for the worker to look for one packet at a time.
+        for number in 0..200 {
+            let one = [datagram(number, 100)];
+            ends.sender(way).send(&one[0]).unwrap();
+            assert_arrive(ends.receiver(way), &one, &format!("{way:?}, number {number}"));
+        }
+        let written = writes(&lab, &router, &[(&ends, datagrams([1000; 8]))], way);
+        assert!(written <= 2, "{way:?}: at most the first leaves alone, and there were {written} writes");
+    }
+    router.end();
 }
 
 #[test]
