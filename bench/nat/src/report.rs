@@ -82,7 +82,7 @@ impl Report {
         let figures: Vec<_> = figures.into_iter().collect();
         let summary =
             Summary::of(figures.iter().copied()).with_context(|| format!("{name}: nothing was measured"))?;
-        let Summary { median, min, max, rounds } = summary;
+        let Summary { median, min, max, rounds, .. } = summary;
         if rounds == 1 {
             println!("  {name:<58} {} {unit}", number(median));
         } else {
