@@ -4,6 +4,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use fast_nat::Timestamp;
 use fast_nat::nat64::{Inbound, Nat64, Outbound, Protocol};
 
 use super::Rules;
@@ -20,7 +21,13 @@ pub struct Warmer {
 
 impl Warmer {
     /// Warms up what these packets will need.
-    pub fn warm<'p>(&mut self, nat: &Nat64, rules: &Rules, packets: impl Iterator<Item = &'p [u8]>) {
+    pub fn warm<'p>(
+        &mut self,
+        nat: &Nat64,
+        rules: &Rules,
+        packets: impl Iterator<Item = &'p [u8]>,
+        now: Timestamp,
+    ) {
         self.outbound.clear();
         self.inbound.clear();
         for packet in packets {
@@ -30,7 +37,7 @@ impl Warmer {
                 _ => {}
             }
         }
-        nat.warm_outbound(&self.outbound);
+        nat.warm_outbound(&self.outbound, now);
         nat.warm_inbound(&self.inbound);
     }
 }

@@ -206,7 +206,7 @@ impl Arrivals {
 
     fn begin(&mut self, tick: &mut Tick, now: Timestamp) -> Result<()> {
         for batch in tick.flows.chunks(BATCH) {
-            self.router.nat.warm_outbound(batch);
+            self.router.nat.warm_outbound(batch, now);
             for flow in batch {
                 let mapped = self.router.begin(flow, &passing(opening(flow.protocol)), now)?;
                 ensure!(mapped.created, "a new session was not new");
@@ -240,7 +240,7 @@ impl Arrivals {
     fn close(&self, now: Timestamp) -> Result<()> {
         let nat = &self.router.nat;
         for batch in self.closing.chunks(BATCH) {
-            nat.warm_outbound(batch);
+            nat.warm_outbound(batch, now);
             for flow in batch {
                 let mapped = nat.outbound(flow, &passing(Signal::Fin), now);
                 ensure!(mapped.is_ok_and(|mapped| !mapped.created), "the end of a connection was refused");

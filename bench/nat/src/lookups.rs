@@ -89,7 +89,7 @@ pub(crate) fn outbound(nat: &Nat64, keys: &[Outbound], batched: bool, now: impl 
     for batch in keys.chunks(BATCH) {
         let now = now();
         if batched {
-            nat.warm_outbound(batch);
+            nat.warm_outbound(batch, now);
         }
         for flow in batch {
             let mapped = nat.outbound(black_box(flow), &packet, now);

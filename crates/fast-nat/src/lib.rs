@@ -9,7 +9,7 @@
 //! [rebuild](LeasePool::rebuild) it at any time.
 //!
 //! `now` is a parameter everywhere; nothing here reads a clock, sleeps or does I/O.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod blocks;
 mod deterministic;
@@ -17,6 +17,7 @@ mod eam;
 mod lease;
 pub mod nat64;
 mod pool;
+mod prefetch;
 mod table;
 mod timestamp;
 

@@ -175,7 +175,7 @@ impl<'s> Worker<'s> {
         self.hands.begin(moment, self.queue);
         let read = self.read();
         if shared.tables.nat.session_count() >= MANY_SESSIONS {
-            self.warmer.warm(&shared.tables.nat, moment.rules, self.batch.iter());
+            self.warmer.warm(&shared.tables.nat, moment.rules, self.batch.iter(), moment.now);
         }
         let alone = self.batch.len() == 1;
         self.singles = if alone { self.singles.saturating_add(1) } else { 0 };

@@ -3,9 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use super::held::Held;
+use super::slab::Slab;
 use super::warm::{ENDS, End};
-use super::wheel::Next;
-use super::{Event, Nat64, Output, Protocol, SHARDS, SessionRef, SessionState, Timestamp, entries, tick};
+use super::wheel::{Next, Wheel};
+use super::{
+    Event, Nat64, Output, Protocol, SHARDS, Session, SessionRef, SessionState, Timestamp, entries, tick,
+};
 
 /// Sessions that one call visits at most: each touches up to seven entries.
 const STEP: usize = ENDS;
@@ -13,8 +16,11 @@ const STEP: usize = ENDS;
 /// Empty slots of a shard's wheel that one call passes over at most.
 const EMPTY_SLOTS: u32 = 1024;
 
-/// Shards whose lists are followed at the same time: following one is waiting for one session after the other.
+/// Shards whose lists are followed ahead: following one is waiting for one session after the other.
 const ABREAST: usize = 8;
+
+/// Steps along those lists for each session that is visited: more than enough to be ahead.
+const STRIDE: usize = 2;
 
 impl Nat64 {
     /// Ends what is over at `now`, in a step that visits at most `budget` entries, and no more than 32. `true`: more is to be
@@ -30,7 +36,7 @@ impl Nat64 {
             }
         }
         let first = self.expiry_at.load(Ordering::Relaxed);
-        let ends = self.warm_due(first, tick, left);
+        let mut due = self.warm_due(first, tick, left);
         for step in 0..SHARDS as u32 {
             let number = first.wrapping_add(step) % SHARDS as u32;
             let Some(cell) = self.shards.get(number as usize) else { continue };
@@ -38,7 +44,7 @@ impl Nat64 {
                 continue;
             }
             let Some(mut held) = self.hold(number) else { continue };
-            let done = held.sweep(tick, &ends, &mut left);
+            let done = held.sweep(tick, &mut due, &mut left);
             drop(held);
             if !done {
                 self.expiry_at.store(number, Ordering::Relaxed);
@@ -49,46 +55,49 @@ impl Nat64 {
         false
     }
 
-    /// Brings into the cache what ending the next sessions will need: first the sessions, then what is found by them. Nothing
-    /// is changed, and what is read without a lock need not be true: it says only where to look.
-    fn warm_due(&self, first: u32, tick: u32, most: usize) -> [End; ENDS] {
-        let (mut next, mut count) = ([0; STEP], 0);
-        let mut shards = (0..SHARDS as u32).map(|step| first.wrapping_add(step) % SHARDS as u32);
-        while count < most {
-            let (mut heads, mut abreast) = ([0; ABREAST], 0);
-            for number in shards.by_ref() {
-                let head = self.first_due(number, tick);
-                if head != 0 {
-                    heads[abreast] = head;
-                    abreast += 1;
-                }
-                if abreast == ABREAST {
-                    break;
-                }
-            }
-            if abreast == 0 {
-                break;
-            }
-            while count < most && heads[..abreast].iter().any(|head| *head != 0) {
-                for head in &mut heads[..abreast] {
-                    let Some(session) = self.sessions.get(*head) else { continue };
-                    if count < most {
-                        next[count] = *head;
-                        count += 1;
-                    }
-                    *head = session.behind.load(Ordering::Relaxed);
-                }
-            }
-        }
+    /// Looks at the next sessions in the order in which they will be visited, and asks for the memory that this will need. Nothing is
+    /// changed, and what is read without a lock need not be true: it says only where to look.
+    fn warm_due(&self, first: u32, tick: u32, most: usize) -> Due<'_> {
         let (mut over, mut ending) = ([0; STEP], 0);
-        for id in &next[..count] {
-            let session = self.sessions.get(*id);
-            if session.is_some_and(|session| tick >= self.deadline(session, session.standing())) {
-                over[ending] = *id;
-                ending += 1;
+        let (mut later, mut staying) = ([(0, 0); STEP], 0);
+        let mut shards = (0..SHARDS as u32).map(|step| first.wrapping_add(step) % SHARDS as u32);
+        let (mut next, mut left) = (0, most);
+        while left > 0 {
+            let Some(number) = shards.next() else { break };
+            next = self.first_due(number, tick);
+            while left > 0
+                && let Some(session) = self.sessions.get(next)
+            {
+                let deadline = self.deadline(session, session.standing());
+                if tick >= deadline {
+                    over[ending] = next;
+                    ending += 1;
+                } else {
+                    later[staying] = (number, deadline);
+                    staying += 1;
+                    self.with_wheel(number, |wheel| wheel.prefetch_slot(deadline));
+                }
+                next = session.behind.load(Ordering::Relaxed);
+                left -= 1;
             }
         }
-        self.warm_ends(&over[..ending])
+        for (number, deadline) in &later[..staying] {
+            self.with_wheel(*number, |wheel| self.sessions.prefetch(wheel.first_of_slot(*deadline)));
+        }
+        let ends = self.warm_ends(&over[..ending]);
+        // What comes behind is followed while these are visited.
+        let mut ahead = Ahead { sessions: &self.sessions, lists: [0; ABREAST], turn: 0 };
+        ahead.lists[0] = next;
+        for (list, number) in ahead.lists[1..].iter_mut().zip(shards) {
+            *list = self.first_due(number, tick);
+            self.sessions.prefetch(*list);
+        }
+        Due { ends, at: 0, ahead }
+    }
+
+    fn with_wheel<T>(&self, number: u32, look: impl FnOnce(&Wheel) -> T) -> Option<T> {
+        let shard = self.shards.get(number as usize)?.shard.try_lock()?;
+        Some(look(&shard.wheel))
     }
 
     /// The first session that is looked at in a shard in this tick; 0: none.
@@ -114,9 +123,48 @@ impl Nat64 {
     }
 }
 
+/// What will be visited.
+struct Due<'n> {
+    /// What was found of the sessions that are over, in the order in which they will be visited.
+    ends: [End; ENDS],
+    at: usize,
+    ahead: Ahead<'n>,
+}
+
+impl Due<'_> {
+    /// What was found of this session.
+    fn end_of(&mut self, id: u32) -> Option<&End> {
+        let found = self.ends.get(self.at..)?.iter().position(|end| end.session == id)?;
+        self.at += found + 1;
+        self.ends.get(self.at - 1)
+    }
+}
+
+/// Lists of sessions that are followed ahead of their visits.
+struct Ahead<'n> {
+    sessions: &'n Slab<Session>,
+    /// The next session of each, which has been asked for.
+    lists: [u32; ABREAST],
+    turn: usize,
+}
+
+impl Ahead<'_> {
+    fn go_on(&mut self) {
+        for _ in 0..STRIDE {
+            self.turn = (self.turn + 1) % ABREAST;
+            if let Some(next) = self.lists.get_mut(self.turn)
+                && let Some(session) = self.sessions.get(*next)
+            {
+                *next = session.behind.load(Ordering::Relaxed);
+                self.sessions.prefetch(*next);
+            }
+        }
+    }
+}
+
 impl Held<'_> {
     /// Visits what may be over, as long as `left` allows. `true`: nothing is left for this tick.
-    fn sweep(&mut self, tick: u32, ends: &[End], left: &mut usize) -> bool {
+    fn sweep(&mut self, tick: u32, due: &mut Due<'_>, left: &mut usize) -> bool {
         let nat = self.nat;
         loop {
             if *left == 0 {
@@ -127,13 +175,14 @@ impl Held<'_> {
                 Next::Pause => return false,
                 Next::Visit(id) => {
                     *left -= 1;
-                    self.visit(id, ends, tick);
+                    self.visit(id, due, tick);
+                    due.ahead.go_on();
                 }
             }
         }
     }
 
-    fn visit(&mut self, id: u32, ends: &[End], tick: u32) {
+    fn visit(&mut self, id: u32, due: &mut Due<'_>, tick: u32) {
         self.touch(1);
         let nat = self.nat;
         let Some(session) = nat.sessions.get(id) else { return };
@@ -156,7 +205,7 @@ impl Held<'_> {
             nat.event(id, Event::Changed);
             return;
         }
-        let end = ends.iter().find(|end| end.session == id);
+        let end = due.end_of(id);
         self.end_session_at(id, end, tick);
     }
 }

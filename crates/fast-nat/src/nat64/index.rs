@@ -10,6 +10,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::prefetch;
+
 /// Words of a bucket: a cache line. The first one counts the numbers that are in their second bucket because this one, their
 /// first, was crowded.
 const WORDS: usize = 16;
@@ -109,17 +111,27 @@ impl Index {
         found.unwrap_or_default()
     }
 
-    /// Brings the first bucket of a place into the cache.
+    /// Asks for the first bucket of a place.
     #[inline]
-    pub(super) fn touch(&self, place: Place) -> u32 {
-        self.bucket(place.buckets[0]).evaded().load(Ordering::Relaxed)
+    pub(super) fn prefetch(&self, place: Place) {
+        prefetch::line(self.bucket(place.buckets[0]).0);
     }
 
-    /// Brings the second bucket of a place into the cache, if it is needed. The first one is there.
+    /// Asks for the second bucket of a place, if it is needed. The first one is waited for.
     #[inline]
-    pub(super) fn touch_second(&self, place: Place) -> u32 {
-        let second = self.second(self.bucket(place.buckets[0]), place);
-        second.map_or(0, |second| second.evaded().load(Ordering::Relaxed))
+    pub(super) fn prefetch_second(&self, place: Place) {
+        if let Some(second) = self.second(self.bucket(place.buckets[0]), place) {
+            prefetch::line(second.0);
+        }
+    }
+
+    /// Asks for the second bucket of a place, if a number more would be put into it. The first one is waited for.
+    #[inline]
+    pub(super) fn prefetch_to_insert(&self, place: Place) {
+        let [first, second] = place.buckets.map(|bucket| self.bucket(bucket));
+        if first.evaded().load(Ordering::Relaxed) != 0 || first.taken() >= CROWDED {
+            prefetch::line(second.0);
+        }
     }
 
     /// Puts a number in. The caller sees to it that its key is not there. `false`: both buckets are full.

@@ -1,5 +1,7 @@
 //! The ports of one block for one protocol: which are free, and which rest.
 
+use crate::prefetch;
+
 /// No port.
 const NONE: u16 = u16::MAX;
 
@@ -176,19 +178,25 @@ impl PortSet {
         self.free_words().get(usize::from(port) / 64).is_some_and(|word| word & (1 << (port % 64)) != 0)
     }
 
-    /// The port of this parity that will most likely be taken next. Brings what that needs into the cache.
+    /// The port of this parity that will most likely be taken next. Asks for the memory that taking it needs.
     pub(super) fn foresee(&self, parity: u16) -> Option<u16> {
         let next = self.next.get(usize::from(parity & 1)).copied()?;
-        let first = self.ring.get(usize::from(self.first)).map_or(0, |first| first.port);
-        std::hint::black_box(self.free_words().first().map_or(0, |word| *word) ^ u64::from(first));
+        self.prefetch_ring(0);
+        if !self.many.is_empty() {
+            prefetch::line(&raw const self.many[usize::from(next) / 64 % self.many.len()]);
+        }
         (next != NONE).then_some(next)
     }
 
-    /// Brings into the cache what the release of a port needs.
-    pub(super) fn warm_release(&self) {
-        std::hint::black_box(
-            self.ring.get(usize::from(self.place(self.resting))).map_or(0, |last| last.port),
-        );
+    /// Asks for the memory that the release of a port needs.
+    pub(super) fn prefetch_release(&self) {
+        self.prefetch_ring(self.resting);
+    }
+
+    fn prefetch_ring(&self, behind: u16) {
+        if let Some(resting) = self.ring.get(usize::from(self.place(behind))) {
+            prefetch::line(resting);
+        }
     }
 
     /// The port is not used any more: it rests from now on.

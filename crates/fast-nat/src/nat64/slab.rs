@@ -5,14 +5,19 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::prefetch;
+
 /// Entries of a chunk: making one is the longest step of growing.
-pub(super) const CHUNK: usize = 32;
+pub(super) const CHUNK: usize = 64;
 
 /// An entry that can be part of the list of free ones.
 pub(super) trait Entry: Default {
     /// The next free one; free for other use while the entry is not.
     fn link(&self) -> &AtomicU32;
 }
+
+/// A cache line.
+type Line = [u8; 64];
 
 /// At most so many entries, by the numbers from 1 on.
 #[derive(Debug)]
@@ -46,6 +51,16 @@ impl<T: Entry> Slab<T> {
         self.chunks.get(place / CHUNK)?.get()?.get(place % CHUNK)
     }
 
+    /// Asks for the entry of a number.
+    #[inline]
+    pub(super) fn prefetch(&self, id: u32) {
+        let Some(entry) = self.get(id) else { return };
+        let lines = std::ptr::from_ref(entry).cast::<Line>();
+        for line in 0..size_of::<T>().div_ceil(size_of::<Line>()) {
+            prefetch::line(lines.wrapping_add(line));
+        }
+    }
+
     /// A number that nobody has; `None`: all are taken.
     pub(super) fn take(&self) -> Option<u32> {
         let id = self.pop().or_else(|| self.next_unused())?;
@@ -60,7 +75,11 @@ impl<T: Entry> Slab<T> {
             let next = self.get(id)?.link().load(Ordering::Relaxed);
             let changed = ((head >> 32).wrapping_add(1) << 32) | u64::from(next);
             match self.free.compare_exchange_weak(head, changed, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Some(id),
+                Ok(_) => {
+                    // Who takes the next one would wait for it.
+                    self.prefetch(next);
+                    return Some(id);
+                }
                 Err(now) => head = now,
             }
         }

@@ -1,24 +1,24 @@
-//! Bringing what will be needed into the cache, for many packets or sessions at once.
+//! Asking for the memory that will be needed, for many packets or sessions at once.
 //!
 //! Where there are millions of sessions, waiting for memory is what a packet costs, and a processor can wait for twenty
-//! lines as long as for one, if it is asked for all of them at once. Reading is what fetches a line, and sums keep the reads
-//! from being left out. What is computed from what was fetched has a loop of its own: a processor that waits looks some 300
-//! instructions ahead, and that is to be as many fetches as possible.
+//! lines as long as for one, if it is asked for all of them at once. So everything here goes in stages: a stage asks for a line of each
+//! packet, and the next one reads them all to see which lines come then. What is found is a guess, made without a lock or in passing: it
+//! says only where to look.
 
-use std::hint::black_box;
 use std::sync::atomic::Ordering;
 
-use super::entries::{Bound, Host, PortBlock, Subscriber, binding_key, endpoint};
+use super::entries::{Bound, binding_key, endpoint};
 use super::index::Place;
-use super::{Binding, Inbound, Index, Ipv4Addr, Nat64, Outbound, Protocol, Session};
+use super::{Binding, Inbound, Index, Ipv4Addr, Nat64, Outbound, Protocol, Timestamp, tick};
+use crate::prefetch;
 
 /// Flows that are warmed up at a time.
 const BATCH: usize = 64;
 
 impl Nat64 {
-    /// Brings what the look-ups of these flows will need into the cache, for all of them at once: where there are millions of
-    /// sessions, waiting for memory is what a look-up costs.
-    pub fn warm_outbound(&self, flows: &[Outbound]) {
+    /// Asks for the memory that these flows will need, for all of them at once, before the first of them is looked up: where there are
+    /// millions of sessions, waiting for memory is what a look-up costs.
+    pub fn warm_outbound(&self, flows: &[Outbound], now: Timestamp) {
         for flows in flows.chunks(BATCH) {
             let bindings = self.warm(
                 &self.by_host,
@@ -30,7 +30,7 @@ impl Nat64 {
                 |flow| endpoint(flow.remote, flow.remote_port),
             );
             let begins = flows.iter().zip(bindings).filter(|(_, binding)| *binding == 0);
-            self.warm_begins(begins.map(|(flow, _)| flow));
+            self.warm_begins(begins.map(|(flow, _)| flow), tick(now));
         }
     }
 
@@ -49,10 +49,6 @@ impl Nat64 {
         }
     }
 
-    /// Stage by stage over all flows, so that the processor waits for many lines at a time. Reading is what fetches them, and
-    /// the sums keep the reads from being left out. What is computed from what was fetched has a loop of its own: a processor
-    /// that waits looks some 300 instructions ahead, and that is to be as many fetches as possible.
-    ///
     /// Says which bindings the flows have; 0: none.
     fn warm<'f, F: 'f>(
         &self,
@@ -65,40 +61,35 @@ impl Nat64 {
         let mut places = [Place::default(); BATCH];
         for (place_of, flow) in places.iter_mut().zip(flows) {
             *place_of = place(flow);
+            index.prefetch(*place_of);
         }
         let mut numbers = [0; BATCH];
         warm_entries(
             index,
             (&places[..flows.len()], &mut numbers),
-            |number| self.bindings.get(number).map_or(0, Binding::touch),
+            |number| self.bindings.prefetch(number),
             |n, number| {
                 let bound = self.bindings.get(number).and_then(Binding::read);
                 flows.get(n).zip(bound).is_some_and(|(flow, bound)| is_of(flow, &bound))
             },
         );
-        let (mut hinted, mut hints) = (0, [0; BATCH]);
         let (mut asked, mut sought) = (0, [(0, 0); BATCH]);
         for (number, flow) in numbers.iter().zip(flows) {
             let Some(binding) = self.bindings.get(*number) else { continue };
             let remote = remote(flow);
             if binding.hint_remote.load(Ordering::Relaxed) == remote {
-                hints[hinted] = binding.hint.load(Ordering::Relaxed);
-                hinted += 1;
+                self.sessions.prefetch(binding.hint.load(Ordering::Relaxed));
             } else if let Some(bound) = binding.read() {
                 places[asked] = self.place_by_remote(&bound, remote);
+                self.by_remote.prefetch(places[asked]);
                 sought[asked] = (*number, remote);
                 asked += 1;
             }
         }
-        let mut sum = 0;
-        for hint in &hints[..hinted] {
-            sum ^= self.sessions.get(*hint).map_or(0, Session::touch);
-        }
-        black_box(sum);
         warm_entries(
             &self.by_remote,
             (&places[..asked], &mut [0; BATCH]),
-            |number| self.sessions.get(number).map_or(0, Session::touch),
+            |number| self.sessions.prefetch(number),
             |n, number| {
                 let (binding, remote) = sought.get(n).copied().unwrap_or_default();
                 self.read_session(number, binding, remote).is_some()
@@ -107,9 +98,9 @@ impl Nat64 {
         numbers
     }
 
-    /// Brings into the cache what these flows need, if they begin: the host and its subscriber, the block that they will get a
-    /// port of, and the places of the new binding and session in the indexes.
-    fn warm_begins<'f>(&self, flows: impl Iterator<Item = &'f Outbound>) {
+    /// Asks for what these flows need, if they begin: the host and its subscriber, the block that they will get a port of, the places
+    /// of the new binding and session in the indexes, and the session that will be next to it in its timer's slot.
+    fn warm_begins<'f>(&self, flows: impl Iterator<Item = &'f Outbound>, tick: u32) {
         let mut all = [Begin::default(); BATCH];
         let mut count = 0;
         for (begin, flow) in all.iter_mut().zip(flows) {
@@ -117,58 +108,70 @@ impl Nat64 {
             let remote = endpoint(flow.remote, flow.remote_port);
             begin.prefix = self.lease_prefix(flow.host);
             begin.host = self.host_index.place(self.hasher.prefix(begin.prefix));
+            self.host_index.prefetch(begin.host);
             begin.by_remote = self.by_remote.place(self.hasher.session(flow.host, key, remote));
-            (begin.protocol, begin.parity) = (flow.protocol as usize, flow.port & 1);
+            self.by_remote.prefetch(begin.by_remote);
+            (begin.protocol, begin.parity) = (flow.protocol, flow.port & 1);
+            begin.deadline = tick.saturating_add(self.first_timer(flow.protocol)).saturating_add(1);
             count += 1;
         }
         let begins = &mut all[..count];
-        let mut sum = 0;
-        for begin in begins.iter() {
-            sum ^= self.by_remote.touch(begin.by_remote) ^ self.host_index.touch(begin.host);
-        }
-        for begin in begins.iter() {
-            sum ^= self.by_remote.touch_second(begin.by_remote) ^ self.host_index.touch_second(begin.host);
-        }
         for begin in begins.iter_mut() {
+            self.host_index.prefetch_second(begin.host);
             begin.owner = self.host_index.candidate(begin.host, 0);
-        }
-        for begin in begins.iter() {
-            sum ^= self.hosts.get(begin.owner).map_or(0, Host::touch);
+            self.hosts.prefetch(begin.owner);
         }
         for begin in begins.iter_mut() {
             if !self.is_host(begin.owner, begin.prefix) {
                 begin.owner = self.host_index.candidate(begin.host, 1);
             }
             let Some(host) = self.hosts.get(begin.owner) else { continue };
-            begin.subscriber = host.subscriber.load(Ordering::Relaxed);
             begin.block = host.first_block.load(Ordering::Relaxed);
-        }
-        for begin in begins.iter() {
-            sum ^= self.subscribers.get(begin.subscriber).map_or(0, Subscriber::touch);
-            sum ^= self.blocks.get(begin.block).map_or(0, PortBlock::touch);
-        }
-        for begin in begins.iter_mut() {
-            let block = self.blocks.get(begin.block).and_then(|block| block.data.try_lock());
-            begin.port = block.and_then(|block| {
-                let parity = (begin.parity ^ block.first_port) & 1;
-                let place = block.ports.get(begin.protocol)?.foresee(parity)?;
-                Some((block.address, block.first_port + place))
-            });
-        }
-        for begin in begins.iter_mut() {
-            if let Some((address, port)) = begin.port {
-                let protocol = Protocol::from_bits(begin.protocol as u8);
-                let hash = self.hasher.address_port(Ipv4Addr::from_bits(address), port, protocol);
-                begin.by_address = self.by_address.place(hash);
+            begin.shard = host.shard.load(Ordering::Relaxed);
+            self.subscribers.prefetch(host.subscriber.load(Ordering::Relaxed));
+            if let Some(block) = self.blocks.get(begin.block) {
+                prefetch::line(block);
+                prefetch::line(block.ports_line(begin.protocol));
+            }
+            if let Some(cell) = self.shards.get(begin.shard as usize) {
+                prefetch::line(cell);
+                prefetch::line(std::ptr::from_ref(cell).cast::<[u8; 64]>().wrapping_add(1));
             }
         }
-        for begin in begins.iter().filter(|begin| begin.port.is_some()) {
-            sum ^= self.by_address.touch(begin.by_address);
+        for begin in begins.iter_mut() {
+            self.by_remote.prefetch_to_insert(begin.by_remote);
+            let Some(block) = self.blocks.get(begin.block).and_then(|block| block.data.try_lock()) else {
+                continue;
+            };
+            let parity = (begin.parity ^ block.first_port) & 1;
+            let Some(place) =
+                block.ports.get(begin.protocol as usize).and_then(|ports| ports.foresee(parity))
+            else {
+                continue;
+            };
+            let hash = self.hasher.address_port(
+                Ipv4Addr::from_bits(block.address),
+                block.first_port + place,
+                begin.protocol,
+            );
+            begin.by_address = Some(self.by_address.place(hash));
+            self.by_address.prefetch(self.by_address.place(hash));
         }
-        for begin in begins.iter().filter(|begin| begin.port.is_some()) {
-            sum ^= self.by_address.touch_second(begin.by_address);
+        for begin in begins.iter() {
+            if let Some(shard) = self.shards.get(begin.shard as usize).and_then(|cell| cell.shard.try_lock())
+            {
+                shard.wheel.prefetch_slot(begin.deadline);
+            }
         }
-        black_box(sum);
+        for begin in begins.iter() {
+            if let Some(place) = begin.by_address {
+                self.by_address.prefetch_to_insert(place);
+            }
+            if let Some(shard) = self.shards.get(begin.shard as usize).and_then(|cell| cell.shard.try_lock())
+            {
+                self.sessions.prefetch(shard.wheel.first_of_slot(begin.deadline));
+            }
+        }
     }
 
     fn is_host(&self, id: u32, prefix: u128) -> bool {
@@ -176,7 +179,7 @@ impl Nat64 {
         data.is_some_and(|data| data.prefix == prefix)
     }
 
-    /// Brings into the cache what the end of these sessions needs, which are there already. Says what was found of each.
+    /// Asks for what the end of these sessions needs, which are there already. Says what was found of each.
     pub(super) fn warm_ends(&self, sessions: &[u32]) -> [End; ENDS] {
         let mut all = [End::default(); ENDS];
         let count = sessions.len().min(ENDS);
@@ -186,10 +189,7 @@ impl Nat64 {
             end.session = *id;
             end.binding = session.binding.load(Ordering::Relaxed);
             end.remote = session.remote.load(Ordering::Relaxed);
-        }
-        let mut sum = 0;
-        for end in ends.iter() {
-            sum ^= self.bindings.get(end.binding).map_or(0, Binding::touch);
+            self.bindings.prefetch(end.binding);
         }
         for end in ends.iter_mut() {
             let Some(binding) = self.bindings.get(end.binding) else { continue };
@@ -197,40 +197,39 @@ impl Nat64 {
             end.version = bound.version;
             end.owner = bound.owner;
             end.by_remote = self.place_by_remote(&bound, end.remote);
+            self.by_remote.prefetch(end.by_remote);
+            self.hosts.prefetch(end.owner);
             end.is_last = binding.sessions.load(Ordering::Relaxed) == 1;
             if end.is_last {
                 (end.by_host, end.by_address) = self.places_of(&bound);
+                self.by_host.prefetch(end.by_host);
+                self.by_address.prefetch(end.by_address);
                 end.block = binding.block.load(Ordering::Relaxed);
                 end.protocol = bound.protocol();
+                if let Some(block) = self.blocks.get(end.block) {
+                    prefetch::line(block);
+                    prefetch::line(block.ports_line(end.protocol));
+                }
             }
         }
         for end in ends.iter() {
-            sum ^= self.by_remote.touch(end.by_remote);
-            sum ^= self.hosts.get(end.owner).map_or(0, Host::touch);
+            self.by_remote.prefetch_second(end.by_remote);
             if end.is_last {
-                sum ^= self.by_host.touch(end.by_host) ^ self.by_address.touch(end.by_address);
-                sum ^= self.blocks.get(end.block).map_or(0, PortBlock::touch);
+                self.by_host.prefetch_second(end.by_host);
+                self.by_address.prefetch_second(end.by_address);
+            }
+            if let Some(host) = self.hosts.get(end.owner) {
+                self.subscribers.prefetch(host.subscriber.load(Ordering::Relaxed));
+            }
+            if let Some(block) = self.blocks.get(end.block).and_then(|block| block.data.try_lock()) {
+                block.ports[end.protocol as usize].prefetch_release();
             }
         }
-        for end in ends.iter() {
-            sum ^= self.by_remote.touch_second(end.by_remote);
-            if end.is_last {
-                sum ^= self.by_host.touch_second(end.by_host) ^ self.by_address.touch_second(end.by_address);
-            }
-            let subscriber =
-                self.hosts.get(end.owner).map_or(0, |host| host.subscriber.load(Ordering::Relaxed));
-            sum ^= self.subscribers.get(subscriber).map_or(0, Subscriber::touch);
-            let block = self.blocks.get(end.block).and_then(|block| block.data.try_lock());
-            if let Some(block) = block {
-                block.ports[end.protocol as usize].warm_release();
-            }
-        }
-        black_box(sum);
         all
     }
 }
 
-/// Sessions that are brought into the cache for their end at a time.
+/// Sessions whose ends are prepared at a time.
 pub(super) const ENDS: usize = 32;
 
 /// A session that will end, and what is found by it.
@@ -278,54 +277,60 @@ impl End {
 }
 
 /// A flow that will begin, and what is found by it.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Begin {
     prefix: u128,
-    protocol: usize,
+    protocol: Protocol,
     parity: u16,
     owner: u32,
-    subscriber: u32,
+    shard: u32,
     block: u32,
-    /// The address and port that it will most likely get.
-    port: Option<(u32, u16)>,
+    /// When its timer will be looked at.
+    deadline: u32,
     host: Place,
     by_remote: Place,
-    by_address: Place,
+    /// Of the address and port that it will most likely get.
+    by_address: Option<Place>,
 }
 
-/// Brings the buckets of these places into the cache, and the entries that they most likely stand for. Says which these
-/// are.
+impl Default for Begin {
+    fn default() -> Self {
+        let nowhere = Place::default();
+        Self {
+            prefix: 0,
+            protocol: Protocol::Tcp,
+            parity: 0,
+            owner: 0,
+            shard: 0,
+            block: 0,
+            deadline: 0,
+            host: nowhere,
+            by_remote: nowhere,
+            by_address: None,
+        }
+    }
+}
+
+/// Asks for the entries that these places most likely stand for; the first buckets have been asked for. Says which entries these are.
 fn warm_entries(
     index: &Index,
     (places, numbers): (&[Place], &mut [u32; BATCH]),
-    touch: impl Fn(u32) -> u32,
+    prefetch: impl Fn(u32),
     is_it: impl Fn(usize, u32) -> bool,
 ) {
-    let mut sum = 0;
     for place in places {
-        sum ^= index.touch(*place);
-    }
-    for place in places {
-        sum ^= index.touch_second(*place);
+        index.prefetch_second(*place);
     }
     for (number, place) in numbers.iter_mut().zip(places) {
         *number = index.candidate(*place, 0);
-    }
-    for number in &numbers[..places.len()] {
-        sum ^= touch(*number);
+        prefetch(*number);
     }
     // One in twelve is another one with the same tag.
-    let (mut again, mut wrong) = (0, [0; BATCH]);
     for (n, place) in places.iter().enumerate() {
         let number = numbers[n];
         if number != 0 && !is_it(n, number) {
             numbers[n] = index.candidate(*place, 1);
-            wrong[again] = numbers[n];
-            again += 1;
+            prefetch(numbers[n]);
         }
     }
-    for number in &wrong[..again] {
-        sum ^= touch(*number);
-    }
-    black_box(sum);
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use super::entries::Session;
 use super::slab::Slab;
+use crate::prefetch;
 
 #[derive(Debug)]
 pub(super) struct Wheel {
@@ -43,9 +44,7 @@ impl Wheel {
     /// Puts a session, which is in no slot, where it will be visited in tick `deadline` or before.
     pub(super) fn put(&mut self, sessions: &Slab<Session>, id: u32, deadline: u32) {
         let Some(session) = sessions.get(id) else { return };
-        // One less than there are: the slot before the cursor is that of the sessions that are being looked at.
-        let farthest = self.cursor.saturating_add(SLOTS as u32 - 2);
-        let slot = deadline.clamp(self.cursor, farthest) as usize % SLOTS;
+        let slot = self.slot_of(deadline);
         let Some(first) = self.slots.get_mut(slot) else { return };
         session.before.store(0, Ordering::Relaxed);
         session.behind.store(*first, Ordering::Relaxed);
@@ -55,6 +54,24 @@ impl Wheel {
         *first = id;
         self.count += 1;
         session.set_standing(session.standing().with_slot(slot));
+    }
+
+    /// Asks for the slot of this deadline.
+    pub(super) fn prefetch_slot(&self, deadline: u32) {
+        if let Some(slot) = self.slots.get(self.slot_of(deadline)) {
+            prefetch::line(slot);
+        }
+    }
+
+    /// The session that one more with this deadline would be put before; 0: none.
+    pub(super) fn first_of_slot(&self, deadline: u32) -> u32 {
+        self.slots.get(self.slot_of(deadline)).copied().unwrap_or_default()
+    }
+
+    fn slot_of(&self, deadline: u32) -> usize {
+        // One less than there are: the slot before the cursor is that of the sessions that are being looked at.
+        let farthest = self.cursor.saturating_add(SLOTS as u32 - 2);
+        deadline.clamp(self.cursor, farthest) as usize % SLOTS
     }
 
     /// Whether a session in this slot would be visited later than in tick `deadline`.

@@ -160,7 +160,7 @@ impl Run {
 
     fn outbound(&mut self, flow: &Outbound, packet: &Passing<'_>, late: u64) -> Result<(), Wrong> {
         let now = Timestamp::from_millis(self.now - late);
-        self.engine.warm_outbound(&[*flow]);
+        self.engine.warm_outbound(&[*flow], now);
         let answer = self.engine.outbound(flow, packet, now);
         let waited = self.model.stored.len();
         let tick = tick(now);

@@ -216,7 +216,7 @@ fn looking_up_changes_nothing_and_refreshes_nothing() {
             assert!(!found.created);
             let found = lab.nat.find_inbound(&answers).unwrap();
             assert_eq!((found.host, found.port, found.session), (first.host, first.port, mapped.session));
-            lab.nat.warm_outbound(&[first]);
+            lab.nat.warm_outbound(&[first], lab.now);
             lab.nat.warm_inbound(&[answers]);
         }
         assert_eq!(lab.snapshot(), before);

@@ -19,6 +19,14 @@ impl Nat64 {
         session.last_seen.load(Ordering::Relaxed).saturating_add(timer).saturating_add(1)
     }
 
+    /// The timer of a session that a host opens.
+    pub(in crate::nat64) fn first_timer(&self, protocol: Protocol) -> u32 {
+        self.timer(
+            protocol,
+            if protocol == Protocol::Tcp { tcp::first(Side::V6) } else { SessionState::OneWay },
+        )
+    }
+
     pub(super) fn timer(&self, protocol: Protocol, state: SessionState) -> u32 {
         use SessionState::{Established, V4FinRcv, V6FinRcv};
         match (protocol, state) {
