@@ -82,9 +82,10 @@ impl Router {
         Ok(mapped)
     }
 
-    /// Bytes that the engine and its pool hold, if nobody else has allocated any since they were made.
+    /// Bytes that the engine and its pool hold, if nobody else has allocated any since they were made: allocated ones, and those of the
+    /// tables' own memory.
     pub(crate) fn bytes(&self) -> usize {
-        weight::live().saturating_sub(self.before)
+        weight::live().saturating_sub(self.before) + self.nat.mapped_bytes()
     }
 
     /// Sessions that are held.

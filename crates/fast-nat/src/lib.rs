@@ -15,6 +15,7 @@ mod blocks;
 mod deterministic;
 mod eam;
 mod lease;
+mod memory;
 pub mod nat64;
 mod pool;
 mod prefetch;

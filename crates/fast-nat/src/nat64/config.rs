@@ -165,6 +165,15 @@ pub enum InvalidConfig {
     /// More stored SYNs than there may be.
     #[error("at most 65,536 SYNs can be stored")]
     StoredSyns,
+    /// The system has no addresses for tables of these sizes; what it says.
+    #[error("no memory for tables of this size ({0}): allow fewer sessions, bindings or hosts")]
+    Memory(std::io::ErrorKind),
+}
+
+impl From<std::io::Error> for InvalidConfig {
+    fn from(error: std::io::Error) -> Self {
+        Self::Memory(error.kind())
+    }
 }
 
 impl NatConfig {

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use parking_lot::Mutex;
 
 use super::ports::PortSet;
-use super::slab::Entry;
+use super::slab::{Chunks, Entry};
 use super::tcp::Side;
 use super::{PortClass, Protocol, SessionState};
 use crate::Timestamp;
+use crate::memory::{Atoms, Mapped};
 
 /// Address and port in one number.
 pub(super) const fn endpoint(address: Ipv4Addr, port: u16) -> u64 {
@@ -58,7 +59,13 @@ pub(super) struct Session {
     pub(super) bytes: [AtomicU64; 2],
 }
 
+// SAFETY: all fields are atomics of integers.
+#[allow(unsafe_code)]
+unsafe impl Atoms for Session {}
+
 impl Entry for Session {
+    type Memory = Mapped<Self>;
+
     fn link(&self) -> &AtomicU32 {
         &self.behind
     }
@@ -198,7 +205,13 @@ pub(super) struct Binding {
     link: AtomicU32,
 }
 
+// SAFETY: all fields are atomics of integers.
+#[allow(unsafe_code)]
+unsafe impl Atoms for Binding {}
+
 impl Entry for Binding {
+    type Memory = Mapped<Self>;
+
     fn link(&self) -> &AtomicU32 {
         &self.link
     }
@@ -309,6 +322,8 @@ pub(super) struct Host {
 }
 
 impl Entry for Host {
+    type Memory = Chunks<Self>;
+
     fn link(&self) -> &AtomicU32 {
         &self.link
     }
@@ -350,6 +365,8 @@ impl Default for SubscriberData {
 }
 
 impl Entry for Subscriber {
+    type Memory = Chunks<Self>;
+
     fn link(&self) -> &AtomicU32 {
         &self.link
     }
@@ -393,6 +410,8 @@ impl PortBlock {
 }
 
 impl Entry for PortBlock {
+    type Memory = Chunks<Self>;
+
     fn link(&self) -> &AtomicU32 {
         &self.owner
     }

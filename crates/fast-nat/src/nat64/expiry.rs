@@ -26,6 +26,7 @@ impl Nat64 {
     /// Ends what is over at `now`, in a step that visits at most `budget` entries, and no more than 32. `true`: more is to be
     /// looked at; call it again. When it has answered `false` nothing is left that was over at `now`.
     pub fn expire(&self, now: Timestamp, budget: usize) -> bool {
+        self.widen_pages();
         let tick = tick(now);
         let mut left = budget.clamp(1, STEP);
         while let Some(packet) = self.stored.overdue(tick, self.timers.tcp_incoming_syn) {

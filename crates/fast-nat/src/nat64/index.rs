@@ -8,8 +8,10 @@
 //!
 //! Which buckets a key has depends on a secret, so a stranger cannot fill them.
 
+use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::memory::Mapped;
 use crate::prefetch;
 
 /// Words of a bucket: a cache line. The first one counts the numbers that are in their second bucket because this one, their
@@ -25,19 +27,13 @@ const SPARE: usize = 16;
 /// With so many taken places a bucket evades.
 const CROWDED: usize = 12;
 
-/// Words of the slice before the first whole cache line, at most.
-const SLACK: usize = WORDS - 1;
-
 /// Upper eight bits: part of the hash, so that few wrong entries are looked at. Lower 24 bits: the number.
 const TAG_SHIFT: u32 = 24;
 
-/// An index for a given number of entries. Its memory (5.8 bytes an entry) is taken at once and touched as it fills.
+/// An index for a given number of entries. Its memory (5.8 bytes an entry) is taken as it fills.
 #[derive(Debug)]
 pub(super) struct Index {
-    words: Box<[AtomicU32]>,
-    /// Where the first cache line begins.
-    first: usize,
-    buckets: u32,
+    buckets: Mapped<[AtomicU32; WORDS]>,
 }
 
 /// The places of one key.
@@ -48,29 +44,28 @@ pub(super) struct Place {
 }
 
 impl Index {
-    pub(super) fn new(entries: u32) -> Self {
-        let buckets = (entries as usize).div_ceil(FILL) + SPARE;
-        let words: Box<[AtomicU32]> = bytemuck::allocation::zeroed_slice_box(buckets * WORDS + SLACK);
-        let misplaced = words.as_ptr() as usize % 64 / size_of::<AtomicU32>();
-        Self { first: (WORDS - misplaced) % WORDS, buckets: buckets as u32, words }
+    pub(super) fn new(entries: u32) -> io::Result<Self> {
+        Ok(Self { buckets: Mapped::new((entries as usize).div_ceil(FILL) + SPARE)? })
+    }
+
+    /// Its memory, once it is known to fill.
+    pub(super) fn memory(&self) -> &Mapped<[AtomicU32; WORDS]> {
+        &self.buckets
     }
 
     pub(super) fn place(&self, hash: u64) -> Place {
         // The upper bits of each half choose its bucket, the lowest bits are the tag.
-        let reduce = |half: u32| ((u64::from(half) * u64::from(self.buckets)) >> 32) as u32;
+        let buckets = self.buckets.len() as u32;
+        let reduce = |half: u32| ((u64::from(half) * u64::from(buckets)) >> 32) as u32;
         let first = reduce(hash as u32);
         let second = reduce((hash >> 32) as u32);
         // Two buckets, whatever the hash says.
-        let second = if first == second { (first + 1) % self.buckets } else { second };
+        let second = if first == second { (first + 1) % buckets } else { second };
         Place { buckets: [first, second], tag: hash as u32 & 0xff }
     }
 
     fn bucket(&self, bucket: u32) -> Bucket<'_> {
-        let start = self.first + bucket as usize * WORDS;
-        self.words
-            .get(start..start + WORDS)
-            .and_then(|words| Some(Bucket(words.try_into().ok()?)))
-            .unwrap_or(Bucket(&NOTHING))
+        Bucket(self.buckets.get(bucket as usize).unwrap_or(&NOTHING))
     }
 
     /// The number among those of this place that `is_it`.
@@ -208,7 +203,7 @@ mod tests {
     #[test]
     fn an_index_filled_to_its_last_entry_holds_them_all_and_gives_them_back() {
         for entries in [1, 2, 100, 100_000] {
-            let index = Index::new(entries);
+            let index = Index::new(entries).unwrap();
             for id in 1..=entries {
                 assert!(index.insert(index.place(hash(id)), id), "{id} of {entries}");
             }
@@ -227,14 +222,14 @@ mod tests {
 
     #[test]
     fn buckets_begin_at_cache_lines() {
-        let index = Index::new(1000);
+        let index = Index::new(1000).unwrap();
         assert_eq!(index.bucket(0).0.as_ptr() as usize % 64, 0);
-        assert_ne!(index.bucket(index.buckets - 1).0.as_ptr(), NOTHING.as_ptr());
+        assert_ne!(index.bucket(index.buckets.len() as u32 - 1).0.as_ptr(), NOTHING.as_ptr());
     }
 
     #[test]
     fn two_full_buckets_refuse() {
-        let index = Index::new(1);
+        let index = Index::new(1).unwrap();
         let place = index.place(5);
         for id in 1..=2 * (WORDS - 1) as u32 {
             assert!(index.insert(place, id));

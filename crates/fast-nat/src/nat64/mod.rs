@@ -15,17 +15,19 @@
 //! no two of them are ever locked together.
 //!
 //! # What a step costs
-//! Nothing is rehashed and nothing is moved: indexes have their final size from the beginning, entries are made in chunks, and
+//! Nothing is rehashed and nothing is moved: indexes have their final size from the beginning, entries are made when they are needed, and
 //! expiry goes in steps. No call touches more than 256 entries ([`Nat64::most_touched`]).
 //!
 //! # Memory
 //! 64 bytes a session, 64 a binding, 6 per index and entry, 256 a block and 6 per port and protocol of it that is in use, about
-//! 200 a host, and 4 MB for the timers' rings.
+//! 200 a host, and 4 MB for the timers' rings. Sessions, bindings and indexes have mappings of their own, with the addresses of their
+//! final size from the start and memory as they fill ([`Nat64::mapped_bytes`]).
 //!
 //! # Waiting for memory
 //! With millions of sessions nearly all that a packet costs is waiting for memory. Entries are cache lines, an index is asked for
-//! one line in most cases, and whoever has many packets at a time says so ([`Nat64::warm_outbound`],
-//! [`Nat64::warm_inbound`]): their waiting happens side by side then. [`Nat64::expire`] does the same for what it ends.
+//! one line in most cases, big tables are in huge pages, and whoever has many packets at a time says so
+//! ([`Nat64::warm_outbound`], [`Nat64::warm_inbound`]): their waiting happens side by side then. [`Nat64::expire`] does the same for
+//! what it ends.
 
 mod blocks;
 mod config;
@@ -47,8 +49,9 @@ mod view;
 mod warm;
 mod wheel;
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 use parking_lot::Mutex;
@@ -72,6 +75,9 @@ use stored::StoredSyns;
 
 /// Shards: with two to sixteen workers, two of them rarely begin or end something in the same one at once.
 pub const SHARDS: usize = 256;
+
+/// Sessions from which on the indexes are in huge pages: nearly all of their small pages are in use then.
+const MANY_SESSIONS: u32 = 65_536;
 
 /// What may wait to be fetched by [`Nat64::poll_output`].
 const OUTPUTS: usize = 4096;
@@ -105,6 +111,8 @@ pub struct Nat64 {
     /// The shard that expiry looks at next.
     expiry_at: AtomicU32,
     idle_at: AtomicU32,
+    /// Which part of the indexes is put into huge pages next.
+    huge_at: AtomicUsize,
 }
 
 /// On a cache line of its own.
@@ -126,7 +134,7 @@ impl ShardCell {
 }
 
 impl Nat64 {
-    /// An empty engine. The indexes take their memory at once (22 bytes per entry in all), the rest comes as it is needed.
+    /// An empty engine. The addresses of its tables are taken at once, memory as it is needed.
     pub fn new(config: NatConfig) -> Result<Self, InvalidConfig> {
         config.check()?;
         let shard = |number| ShardCell {
@@ -135,21 +143,22 @@ impl Nat64 {
             shard: Mutex::new(Shard::new(number)),
         };
         let permits = (config.filtering == Filtering::AddressDependent)
-            .then(|| (Slab::new(config.max_sessions), Index::new(config.max_sessions)));
+            .then(|| io::Result::Ok((Slab::new(config.max_sessions)?, Index::new(config.max_sessions)?)))
+            .transpose()?;
         Ok(Self {
             timers: TimerTicks::from(&config.timers),
             hasher: config.seed.map_or_else(Hasher::random, Hasher::seeded),
             shards: (0..SHARDS).map(shard).collect(),
-            sessions: Slab::new(config.max_sessions),
-            bindings: Slab::new(config.max_bindings),
-            hosts: Slab::new(config.max_hosts),
-            subscribers: Slab::new(config.max_hosts),
-            blocks: Slab::new(config.max_blocks),
-            by_host: Index::new(config.max_bindings),
-            by_address: Index::new(config.max_bindings),
-            by_remote: Index::new(config.max_sessions),
-            host_index: Index::new(config.max_hosts),
-            subscriber_index: Index::new(config.max_hosts),
+            sessions: Slab::new(config.max_sessions)?,
+            bindings: Slab::new(config.max_bindings)?,
+            hosts: Slab::new(config.max_hosts)?,
+            subscribers: Slab::new(config.max_hosts)?,
+            blocks: Slab::new(config.max_blocks)?,
+            by_host: Index::new(config.max_bindings)?,
+            by_address: Index::new(config.max_bindings)?,
+            by_remote: Index::new(config.max_sessions)?,
+            host_index: Index::new(config.max_hosts)?,
+            subscriber_index: Index::new(config.max_hosts)?,
             permits,
             stored: StoredSyns::new(config.max_stored_syns),
             outputs: ArrayQueue::new(OUTPUTS),
@@ -160,6 +169,7 @@ impl Nat64 {
             most_touched: AtomicU64::new(0),
             expiry_at: AtomicU32::new(0),
             idle_at: AtomicU32::new(0),
+            huge_at: AtomicUsize::new(0),
             config,
         })
     }
@@ -197,6 +207,35 @@ impl Nat64 {
     /// How many sessions there are: one read, for who asks often.
     pub fn session_count(&self) -> u32 {
         self.sessions.live()
+    }
+
+    /// Bytes of the tables that no allocator knows of, as far as they have ever been in use: sessions and bindings up to the highest number,
+    /// and the indexes.
+    pub fn mapped_bytes(&self) -> usize {
+        let permits = self.permits.as_ref().map(|(_, index)| index);
+        let indexes: usize = self.indexes().chain(permits).map(|index| index.memory().bytes()).sum();
+        self.sessions.mapped_bytes() + self.bindings.mapped_bytes() + indexes
+    }
+
+    /// The indexes that grow with sessions and bindings.
+    fn indexes(&self) -> impl Iterator<Item = &Index> {
+        [&self.by_host, &self.by_address, &self.by_remote].into_iter()
+    }
+
+    /// Puts 2 MiB more of the indexes into huge pages, once there are so many sessions that all of their pages are in use.
+    fn widen_pages(&self) {
+        if self.sessions.live() < MANY_SESSIONS {
+            return;
+        }
+        let place = self.huge_at.load(Ordering::Relaxed);
+        if place == 0 {
+            self.indexes().for_each(|index| index.memory().prefer_huge_pages(0));
+        }
+        // `false` from all of them: that was the last part.
+        if place < usize::MAX {
+            let more = self.indexes().fold(false, |more, index| index.memory().collapse(place) | more);
+            self.huge_at.store(if more { place + 1 } else { usize::MAX }, Ordering::Relaxed);
+        }
     }
 
     /// How much is in the tables.

@@ -1,19 +1,85 @@
-//! Entries by number, in chunks that are made when they are first needed and stay where they are.
+//! Entries by number, which stay where they are.
 //!
 //! Taking and giving back a number waits for nobody. Whether the entry behind a number is in use is for the entry to say.
 
+use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::memory::{Atoms, Mapped};
 use crate::prefetch;
 
 /// Entries of a chunk: making one is the longest step of growing.
 pub(super) const CHUNK: usize = 64;
 
+/// Huge pages begin behind so many mapped entries: a small table stays small.
+const SMALL: usize = 32_768;
+
 /// An entry that can be part of the list of free ones.
-pub(super) trait Entry: Default {
+pub(super) trait Entry: Sized {
+    /// Where entries of this kind are kept.
+    type Memory: Memory<Self>;
+
     /// The next free one; free for other use while the entry is not.
     fn link(&self) -> &AtomicU32;
+}
+
+/// Where entries are.
+pub(super) trait Memory<T>: Sized {
+    fn new(capacity: usize) -> io::Result<Self>;
+
+    /// The entry of this place, if it has been made.
+    fn get(&self, place: usize) -> Option<&T>;
+
+    /// Sees to it that there is one.
+    fn make(&self, place: usize);
+
+    /// Entries that making this one may have made.
+    fn made_with(place: usize) -> usize;
+}
+
+/// Chunks that are made when they are first needed.
+#[derive(Debug)]
+pub(super) struct Chunks<T>(Box<[OnceLock<Box<[T; CHUNK]>>]>);
+
+impl<T: Default> Memory<T> for Chunks<T> {
+    fn new(capacity: usize) -> io::Result<Self> {
+        Ok(Self((0..capacity.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect()))
+    }
+
+    #[inline]
+    fn get(&self, place: usize) -> Option<&T> {
+        self.0.get(place / CHUNK)?.get()?.get(place % CHUNK)
+    }
+
+    fn make(&self, place: usize) {
+        if let Some(chunk) = self.0.get(place / CHUNK) {
+            chunk.get_or_init(|| Box::new(std::array::from_fn(|_| T::default())));
+        }
+    }
+
+    fn made_with(place: usize) -> usize {
+        if place.is_multiple_of(CHUNK) { CHUNK } else { 1 }
+    }
+}
+
+impl<T: Atoms> Memory<T> for Mapped<T> {
+    fn new(capacity: usize) -> io::Result<Self> {
+        let mapped = Self::new(capacity)?;
+        mapped.prefer_huge_pages(SMALL);
+        Ok(mapped)
+    }
+
+    #[inline]
+    fn get(&self, place: usize) -> Option<&T> {
+        self.get(place)
+    }
+
+    fn make(&self, _place: usize) {}
+
+    fn made_with(_place: usize) -> usize {
+        1
+    }
 }
 
 /// A cache line.
@@ -21,9 +87,8 @@ type Line = [u8; 64];
 
 /// At most so many entries, by the numbers from 1 on.
 #[derive(Debug)]
-pub(super) struct Slab<T> {
-    /// A chunk's place is one word and the state of its making: a look-up of many entries needs many of them at hand.
-    chunks: Box<[OnceLock<Box<[T; CHUNK]>>]>,
+pub(super) struct Slab<T: Entry> {
+    memory: T::Memory,
     capacity: u32,
     /// Numbers up to this one have been in use.
     used: AtomicU32,
@@ -33,22 +98,20 @@ pub(super) struct Slab<T> {
 }
 
 impl<T: Entry> Slab<T> {
-    pub(super) fn new(capacity: u32) -> Self {
-        let chunks = (capacity as usize).div_ceil(CHUNK);
-        Self {
-            chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
+    pub(super) fn new(capacity: u32) -> io::Result<Self> {
+        Ok(Self {
+            memory: T::Memory::new(capacity as usize)?,
             capacity,
             used: AtomicU32::new(0),
             free: AtomicU64::new(0),
             live: AtomicU32::new(0),
-        }
+        })
     }
 
     /// The entry of a number that was taken at some time.
     #[inline]
     pub(super) fn get(&self, id: u32) -> Option<&T> {
-        let place = id.wrapping_sub(1) as usize;
-        self.chunks.get(place / CHUNK)?.get()?.get(place % CHUNK)
+        self.memory.get(id.wrapping_sub(1) as usize)
     }
 
     /// Asks for the entry of a number.
@@ -88,9 +151,7 @@ impl<T: Entry> Slab<T> {
     fn next_unused(&self) -> Option<u32> {
         let more = |used: u32| (used < self.capacity).then_some(used + 1);
         let place = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        self.chunks
-            .get(place as usize / CHUNK)?
-            .get_or_init(|| Box::new(std::array::from_fn(|_| T::default())));
+        self.memory.make(place as usize);
         Some(place + 1)
     }
 
@@ -111,7 +172,12 @@ impl<T: Entry> Slab<T> {
 
     /// Entries that taking this number may have made.
     pub(super) fn made_with(id: u32) -> u32 {
-        if id as usize % CHUNK == 1 { CHUNK as u32 } else { 1 }
+        T::Memory::made_with(id.wrapping_sub(1) as usize) as u32
+    }
+
+    /// Bytes that mapped entries have ever been in.
+    pub(super) fn mapped_bytes(&self) -> usize {
+        self.used.load(Ordering::Relaxed) as usize * size_of::<T>()
     }
 
     /// Numbers that are taken.
@@ -134,10 +200,12 @@ impl<T: Entry> Slab<T> {
 mod tests {
     use super::*;
 
-    #[derive(Default)]
+    #[derive(Debug, Default)]
     struct Thing(AtomicU32);
 
     impl Entry for Thing {
+        type Memory = Chunks<Self>;
+
         fn link(&self) -> &AtomicU32 {
             &self.0
         }
@@ -145,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_number_is_taken_once_until_it_is_given_back() {
-        let slab = Slab::<Thing>::new(300);
+        let slab = Slab::<Thing>::new(300).unwrap();
         let mut taken: Vec<_> = (0..300).map(|_| slab.take().unwrap()).collect();
         assert_eq!((slab.take(), slab.is_full()), (None, true));
         taken.sort_unstable();
@@ -157,7 +225,7 @@ mod tests {
 
     #[test]
     fn threads_never_take_the_same_number() {
-        let slab = Slab::<Thing>::new(64);
+        let slab = Slab::<Thing>::new(64).unwrap();
         let held: Vec<AtomicU32> = (0..=64).map(|_| AtomicU32::new(0)).collect();
         std::thread::scope(|scope| {
             for _ in 0..4 {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::super::slab::Entry;
+use super::super::slab::{Chunks, Entry};
 use super::super::{AtomicU32, Index, Ipv4Addr, Slab, index};
 use super::Held;
 
@@ -16,6 +16,8 @@ pub(in crate::nat64) struct Permit {
 }
 
 impl Entry for Permit {
+    type Memory = Chunks<Self>;
+
     fn link(&self) -> &AtomicU32 {
         &self.link
     }
