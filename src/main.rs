@@ -16,7 +16,7 @@ use protomask::cli::{Cli, Command, Flags};
 use protomask::config::{self, Partial, Problems};
 use protomask::exit::Exit;
 use protomask::kernel::sysctl::Sysctls;
-use protomask::{demo, kernel, logging, run, who_had};
+use protomask::{demo, kernel, logging, privileges, run, who_had};
 
 /// Test builds count what each thread allocates.
 #[cfg(feature = "count-allocations")]
@@ -41,6 +41,8 @@ fn route(flags: Flags) -> Exit {
         Ok(settings) => settings,
         Err(problems) => return wrong(&problems),
     };
+    // Before the first thread: each begins with the rights of the one that starts it.
+    let kept = privileges::keep_what_is_needed(&settings);
     let dropped = Arc::new(AtomicU64::new(0));
     let started = logging::start(settings.log.format, settings.log.level, Arc::clone(&dropped));
     let (log, guard) = match started {
@@ -51,6 +53,7 @@ fn route(flags: Flags) -> Exit {
         }
     };
     guard.control().capture_globals();
+    kept.log(&log);
     // The guard is dropped behind this: it writes what the log still holds.
     run::run(settings, &log, dropped)
 }

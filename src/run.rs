@@ -11,12 +11,16 @@ use crate::config::Settings;
 use crate::error::chain;
 use crate::exit::Exit;
 use crate::records::Recorder;
+use crate::service::{self, Watchdog};
 use crate::shared::Shared;
 use crate::startup::set_up;
-use crate::supervision::{Limits, Outcome, Overseer};
+use crate::supervision::{Limits, Outcome, Overseer, WATCH_EVERY};
 
 /// How often the router looks whether it has become ready, or is so no longer, for the log.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// No lock is held for nearly as long.
+const LOCK_PATIENCE: Duration = Duration::from_millis(50);
 
 /// Sets the router up, runs it until a signal or until it gives up, and cleans up.
 pub fn run(settings: Settings, log: &Logger, log_dropped: Arc<AtomicU64>) -> Exit {
@@ -55,18 +59,23 @@ async fn live(settings: Settings, log: &Logger, log_dropped: Arc<AtomicU64>) -> 
             return error.exit();
         }
     };
-    let overseer = Overseer::new(made.children(), Arc::clone(&made.shared.board), Limits::default(), log);
+    let tables = Arc::clone(&made.shared);
+    let overseer = Overseer::new(made.children(), Arc::clone(&made.shared.board), Limits::default(), log)
+        .with_watchdog(Watchdog::new(WATCH_EVERY, log))
+        .with_locks(Box::new(move || tables.tables.stuck(LOCK_PATIENCE)));
     let announcer = actix_rt::spawn(announce(Arc::clone(&made.shared)));
     let outcome = overseer.run(signals.end(log, made.shared.records.recorder())).await;
     announcer.abort();
     match outcome {
         Outcome::Shutdown => {
+            service::stopping("ending", log);
             made.tear_down().await;
             info!(log, "ended");
             Exit::Done
         }
         // Device, routes and nftables table stay: the service manager starts the router again, which adopts them.
         Outcome::Escalated(reason) => {
+            service::stopping(&format!("gave up: {reason}"), log);
             crit!(log, "gave up"; "because" => reason,
                 "left" => "device, routes and nftables table, for the next start; `protomask cleanup` removes them");
             Exit::GaveUp
@@ -114,6 +123,7 @@ impl Signals {
 /// Logs when the router becomes ready, and why it is so no longer.
 async fn announce(shared: Arc<Shared>) {
     let mut before: Option<Vec<String>> = None;
+    let mut told = false;
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // The first look would always find a router that has not started.
@@ -121,12 +131,19 @@ async fn announce(shared: Arc<Shared>) {
     loop {
         look.tick().await;
         let problems = shared.problems();
+        // What is missing outside is no reason for a service manager to end a router that runs.
+        if !told && shared.has_started() {
+            service::ready(&shared.log);
+            told = true;
+        }
         if before.as_ref() == Some(&problems) {
             continue;
         }
         if problems.is_empty() {
             info!(shared.log, "ready"; "interface" => &shared.settings.interface);
+            service::status("ready", &shared.log);
         } else {
+            service::status(&format!("not ready: {}", problems.join("; ")), &shared.log);
             warn!(shared.log, "not ready"; "because" => problems.join("; "));
         }
         before = Some(problems);

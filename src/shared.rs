@@ -254,6 +254,12 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Whether all concerns run, and the kernel's state has been looked at: the router does what it can, ready or not.
+    pub fn has_started(&self) -> bool {
+        let runs = |concern| self.board.of(concern).state == crate::supervision::State::Running;
+        crate::supervision::Concern::ALL.into_iter().all(runs) && self.kernel.lock().seen
+    }
+
     /// What keeps the router from being ready, one sentence each; empty when it is ready.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();

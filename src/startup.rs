@@ -143,14 +143,6 @@ pub async fn set_up(
     }
     let desks = (0..settings.num_queues).map(|_| Desk::new()).collect::<io::Result<_>>();
     let desks = desks.map_err(StartError::Desks)?;
-    let device = DeviceBuilder::new(&settings.interface)
-        .mtu(settings.mtu)
-        .queues(settings.num_queues)
-        .persist(true)
-        .offloads(settings.offloads)
-        .build()?;
-    let sysctls = Sysctls::default();
-    let made = Made { device: &device, sysctls: &sysctls, handle: &handle, settings: &settings, log };
     let deterministic = who_had::plan(&settings).transpose()?;
     let tables = Tables {
         leases: LeaseTable::new(plan.capacity(&settings), settings.address_rest),
@@ -162,6 +154,14 @@ pub async fn set_up(
         }),
         secret: std::hash::RandomState::new(),
     };
+    let device = DeviceBuilder::new(&settings.interface)
+        .mtu(settings.mtu)
+        .queues(settings.num_queues)
+        .persist(true)
+        .offloads(settings.offloads)
+        .build()?;
+    let sysctls = Sysctls::default();
+    let made = Made { device: &device, sysctls: &sysctls, handle: &handle, settings: &settings, log };
     let prepared = async {
         place_static_pairs(&tables.leases, &settings.static_pairs).map_err(StartError::StaticPair)?;
         place_forwards(&tables.nat, &settings.forwards).map_err(StartError::StaticPair)?;

@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{Lab, PATIENCE, Router, eventually, plain_and, through};
+use std::time::{Duration, Instant};
+
+use common::{Lab, PATIENCE, PLAIN, Router, eventually, plain_and, through};
 use ipnet::Ipv4Net;
 use netlab::{PingOptions, Topology, TopologyOptions, ping};
 use protomask::kernel::masquerade;
@@ -44,6 +46,35 @@ fn routes_link_and_table_that_somebody_takes_away_come_back_and_are_counted() {
     router.wait_for_metrics("the repairs are counted", |metrics| {
         metrics.sum("protomask_kernel_repairs_total", &[]) >= 4
     });
+    router.end();
+}
+
+#[test]
+fn whoever_takes_a_route_away_again_and_again_is_answered_ever_more_rarely_and_named() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    /// At ten comparisons a second there would be some 80 repairs.
+    const FIGHT: Duration = Duration::from_secs(8);
+    let lab = Lab::new();
+    let router = Router::start(&lab, &PLAIN);
+    let link = lab.snapshot().link_by_name("nat64").unwrap().index;
+    lab.router.block_on(async {
+        let handle = rtnl::Handle::open().unwrap();
+        let change = Change::RemoveRoute { link, destination: "203.0.113.0/24".parse().unwrap() };
+        let start = Instant::now();
+        while start.elapsed() < FIGHT {
+            handle.make(&change).await.unwrap();
+            common::pause(Duration::from_millis(20));
+        }
+    });
+    let metrics = router.metrics();
+    let repairs = metrics.sum("protomask_kernel_repairs_total", &[]);
+    // Three at once, then 1, 2 and 4 s later.
+    assert!((4..=6).contains(&repairs), "{repairs} repairs");
+    let (status, text) = readiness(&router);
+    assert_eq!(status, 503);
+    assert!(text.contains("somebody has undone this") && text.contains("203.0.113.0/24"), "{text}");
     router.end();
 }
 

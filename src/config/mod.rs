@@ -229,6 +229,17 @@ pub enum Prometheus {
     At(SocketAddr),
 }
 
+impl Prometheus {
+    /// Where they are to be served.
+    pub const fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Default => Some(DEFAULT_PROMETHEUS),
+            Self::Off => None,
+            Self::At(address) => Some(address),
+        }
+    }
+}
+
 /// What no segment need be smaller than, in bytes: what is announced by saying nothing (RFC 9293 §3.7.1).
 pub const LEAST_MSS: u16 = 536;
 

@@ -25,5 +25,6 @@ pub mod status;
 pub use backoff::Limits;
 pub use child::{Birth, Blueprint, Child};
 pub use directory::{Slot, Unavailable};
-pub use overseer::{Outcome, Overseer};
+pub(crate) use overseer::WATCH_EVERY;
+pub use overseer::{Outcome, Overseer, StuckLock};
 pub use status::{Board, Concern, Exit, State, Status};

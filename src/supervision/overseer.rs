@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::backoff::{Backoff, Decision, Limits};
 use super::child::{Birth, Child, NOBODY};
 use super::status::{Board, Concern, Exit, State};
+use crate::service::Watchdog;
 
 /// How the router's run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub enum Outcome {
 }
 
 /// How often the pulses are read. A hang is noticed at most this much after `hang_after`.
-const WATCH_EVERY: Duration = Duration::from_millis(500);
+pub(crate) const WATCH_EVERY: Duration = Duration::from_millis(500);
 
 /// How long an orderly end may take before threads are left behind.
 const END_WITHIN: Duration = Duration::from_millis(500);
@@ -82,7 +83,13 @@ pub struct Overseer {
     /// Hung incarnations, by the place of their concern: threads that could not be ended. At most two of `metrics` and two
     /// of the others.
     abandoned: Vec<(usize, Birth)>,
+    watchdog: Option<Watchdog>,
+    /// Names a lock that is not given back, if there is one.
+    stuck_lock: Option<StuckLock>,
 }
+
+/// Looks for a lock that is not given back.
+pub type StuckLock = Box<dyn Fn() -> Option<&'static str>>;
 
 impl std::fmt::Debug for Overseer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -111,7 +118,19 @@ impl Overseer {
             log: log.clone(),
             ends: FuturesUnordered::new(),
             abandoned: Vec::new(),
+            watchdog: None,
+            stuck_lock: None,
         }
+    }
+
+    /// Tells a service manager's watchdog that all is well, as long as it is.
+    pub fn with_watchdog(self, watchdog: Watchdog) -> Self {
+        Self { watchdog: Some(watchdog), ..self }
+    }
+
+    /// Tolerates no thread that hangs with one of these locks: whoever needs it next would hang too.
+    pub fn with_locks(self, stuck_lock: StuckLock) -> Self {
+        Self { stuck_lock: Some(stuck_lock), ..self }
     }
 
     /// Runs until `shutdown` is ready or a concern cannot be kept alive.
@@ -140,7 +159,11 @@ impl Overseer {
                     let late = last_watch.elapsed() > WATCH_EVERY * 3;
                     last_watch = Instant::now();
                     // A watchdog that was late itself (a paused machine, a starved one) forgives everyone once.
-                    if late { None } else { self.watch() }
+                    let gave_up = if late { None } else { self.watch() };
+                    if gave_up.is_none() && let Some(watchdog) = &mut self.watchdog {
+                        watchdog.is_well();
+                    }
+                    gave_up
                 }
             };
             if let Some(reason) = gave_up {
@@ -269,6 +292,9 @@ impl Overseer {
                 self.abandoned.push((index, birth));
             }
             error!(self.concerns[index].log, "hangs; it is abandoned"; "reason" => &hang, "generation" => generation);
+            if let Some(lock) = self.stuck_lock.as_ref().and_then(|stuck| stuck()) {
+                return Some(format!("{concern} hung ({hang}) and holds {lock}, which others need"));
+            }
             if concern.is_essential() && self.hanging_beside(index) > TOLERATED_HUNG_THREADS {
                 return Some(format!("{concern} hung ({hang}) while another thread was still hanging"));
             }

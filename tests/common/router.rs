@@ -1,7 +1,7 @@
 //! A running router.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use netlab::{HttpResponse, Namespace, http_get};
@@ -54,7 +54,11 @@ impl Router {
 
     /// Starts it and waits for nothing.
     pub(crate) fn spawn(lab: &Lab, flags: &[&str]) -> Self {
-        let mut command = lab.protomask();
+        Self::spawn_as(lab.protomask(), lab, flags)
+    }
+
+    /// The same by this command.
+    pub(crate) fn spawn_as(mut command: Command, lab: &Lab, flags: &[&str]) -> Self {
         command.args(["--prometheus", &HTTP.to_string(), "--log-format", "json"]).args(flags);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = Process::spawn(command);

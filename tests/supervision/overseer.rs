@@ -1,6 +1,6 @@
 //! The overseer with actors made for it, which fail in ways that the real ones cannot be told to.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -130,6 +130,11 @@ struct Nursery {
 
 impl Nursery {
     fn start(concerns: &[Concern], limits: Limits) -> Self {
+        Self::start_with(concerns, limits, Arc::default())
+    }
+
+    /// With a lock that may be stuck.
+    fn start_with(concerns: &[Concern], limits: Limits, stuck_lock: Arc<AtomicBool>) -> Self {
         let board = Arc::new(Board::default());
         let shelves: Vec<_> = concerns.iter().map(|concern| (*concern, Arc::<Shelf>::default())).collect();
         let (stop, stopped) = oneshot::channel();
@@ -141,7 +146,8 @@ impl Nursery {
                         let slot = Arc::clone(&shelf.slot);
                         Child::new(concern, &board, ToyBlueprint(shelf), &slot)
                     });
-                    let overseer = Overseer::new(children.collect(), Arc::clone(&board), limits, &log());
+                    let overseer = Overseer::new(children.collect(), Arc::clone(&board), limits, &log())
+                        .with_locks(Box::new(move || stuck_lock.load(Ordering::SeqCst).then_some("a lock")));
                     let shutdown = async {
                         let _ = stopped.await;
                     };
@@ -252,6 +258,21 @@ fn two_threads_that_hang_at_a_time_are_too_many() {
     let outcome = nursery.overseer.join().unwrap();
     assert!(
         matches!(&outcome, Outcome::Escalated(reason) if reason.contains("while another thread")),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn one_thread_that_hangs_with_a_lock_is_too_many() {
+    let stuck_lock = Arc::new(AtomicBool::new(true));
+    let nursery = Nursery::start_with(&[Concern::Pool], LENIENT, Arc::clone(&stuck_lock));
+    // A lock that nobody who hangs holds is none of the overseer's business.
+    pause(SHORT);
+    nursery.wait_for_generation(Concern::Pool, 1);
+    let _hold = nursery.hang(Concern::Pool);
+    let outcome = nursery.overseer.join().unwrap();
+    assert!(
+        matches!(&outcome, Outcome::Escalated(reason) if reason.contains("holds a lock, which others need")),
         "{outcome:?}"
     );
 }

@@ -4,19 +4,23 @@
 //! flow on; its successor compares and repairs.
 
 mod messages;
+mod quarrel;
 mod reconcile;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{
-    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, WrapFuture as _,
+    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, SpawnHandle,
+    WrapFuture as _,
 };
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
-use slog::{Logger, debug, error, info, o, warn};
+use parking_lot::Mutex;
+use slog::{Logger, debug, error, info, o};
 
 pub use messages::{EventsEnded, Reconcile};
+use quarrel::Quarrels;
 pub(crate) use reconcile::describe_allowed;
 
 use crate::error::chain;
@@ -50,6 +54,10 @@ pub struct RoutesActor {
     busy: bool,
     /// Something changed during it.
     again: bool,
+    /// What others undo.
+    quarrels: Arc<Mutex<Quarrels>>,
+    /// The comparison that waits for a repair to be due.
+    put_off: Option<SpawnHandle>,
 }
 
 /// Makes [`RoutesActor`]s.
@@ -66,7 +74,17 @@ impl Blueprint for RoutesBlueprint {
             let handle = rtnl::Handle::open().map_err(|error| chain(&error))?;
             // Watched before the first comparison, so that nothing is missed between the two.
             let watcher = Some(rtnl::Watcher::open().map_err(|error| chain(&error))?);
-            Ok(RoutesActor { shared, birth, log, handle, watcher, busy: false, again: false })
+            Ok(RoutesActor {
+                shared,
+                birth,
+                log,
+                handle,
+                watcher,
+                busy: false,
+                again: false,
+                quarrels: Arc::default(),
+                put_off: None,
+            })
         }
         .boxed_local()
     }
@@ -92,8 +110,9 @@ impl Actor for RoutesActor {
         }
         // Not by a comparison, which takes its time where the routing table is large and may be pausing.
         ctx.run_interval(LOOK_FOR_MASQUERADE, |actor, _| {
-            if let Err(error) = reconcile::keep_masquerade(&actor.shared, &actor.log) {
-                warn!(actor.log, "the masquerade table cannot be looked after"; "because" => chain(&error));
+            // What keeps it from being put back is told by the next comparison.
+            if let Err(why) = reconcile::keep_masquerade(&actor.shared, &actor.quarrels, &actor.log) {
+                debug!(actor.log, "the masquerade table is not put back"; "because" => why);
             }
         });
         ctx.run_interval(COMPARE_EVERY, |actor, ctx| actor.reconcile(ctx, Duration::ZERO));
@@ -113,16 +132,23 @@ impl RoutesActor {
             return;
         }
         let (handle, shared, log) = (self.handle.clone(), Arc::clone(&self.shared), self.log.clone());
-        let birth = self.birth.clone();
+        let (birth, quarrels) = (self.birth.clone(), Arc::clone(&self.quarrels));
         let work = async move {
             actix_rt::time::sleep(after).await;
             let start = Instant::now();
             let could_read =
-                !birth.is_current() || reconcile::reconcile(&handle, &shared, &birth, &log).await;
+                !birth.is_current() || reconcile::reconcile(&handle, &shared, &birth, &quarrels, &log).await;
             (could_read, start.elapsed())
         };
         ctx.spawn(work.into_actor(self).map(|(could_read, took), actor, ctx| {
             actor.busy = false;
+            let put_off = actor.quarrels.lock().take_wait(Instant::now());
+            if let Some(wait) = put_off {
+                let later = ctx.run_later(wait, |actor, ctx| actor.reconcile(ctx, Duration::ZERO));
+                if let Some(before) = actor.put_off.replace(later) {
+                    ctx.cancel_future(before);
+                }
+            }
             if !could_read {
                 actor.reopen();
             }

@@ -3,22 +3,31 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
+use parking_lot::Mutex;
 use slog::{Logger, info, warn};
 
+use super::quarrel::Quarrels;
 use crate::error::chain;
 use crate::kernel::preflight::{self, Intent};
 use crate::kernel::sysctl::Sysctls;
-use crate::kernel::{NetfilterError, firewall, masquerade};
+use crate::kernel::{firewall, masquerade};
 use crate::shared::{KernelView, Shared};
 use crate::supervision::Birth;
 
 /// Compares, repairs what is ours, and writes down what was seen. An incarnation that was held up meanwhile and replaced
 /// changes nothing more. The answer is whether the kernel's state could be read.
-pub(super) async fn reconcile(handle: &rtnl::Handle, shared: &Shared, birth: &Birth, log: &Logger) -> bool {
+pub(super) async fn reconcile(
+    handle: &rtnl::Handle,
+    shared: &Shared,
+    birth: &Birth,
+    quarrels: &Mutex<Quarrels>,
+    log: &Logger,
+) -> bool {
     let before = shared.kernel.lock().clone();
     let mut view = KernelView { problems: Vec::new(), ..before.clone() };
-    let looked = look(handle, shared, birth, log, &mut view).await;
+    let looked = look(handle, shared, birth, quarrels, log, &mut view).await;
     let could_read = looked.is_ok();
     match looked {
         Ok(()) => view.seen = true,
@@ -44,12 +53,13 @@ async fn look(
     handle: &rtnl::Handle,
     shared: &Shared,
     birth: &Birth,
+    quarrels: &Mutex<Quarrels>,
     log: &Logger,
     view: &mut KernelView,
 ) -> Result<(), rtnl::Error> {
     // Before link and routes: a flow whose first packet left without it would stay so, since conntrack remembers.
-    if let Err(error) = keep_masquerade(shared, log) {
-        view.problems.push(chain(&error));
+    if let Err(why) = keep_masquerade(shared, quarrels, log) {
+        view.problems.push(why);
     }
     let desired = shared.plan.desired(&shared.settings);
     let mut snapshot = handle.snapshot().await?;
@@ -58,8 +68,16 @@ async fn look(
         if !birth.is_current() {
             return Ok(());
         }
+        let what = change.to_string();
+        if let Err(why) = quarrels.lock().may_repair(&what, Instant::now()) {
+            view.problems.push(why);
+            continue;
+        }
         match handle.make(change).await {
             Ok(()) => {
+                if view.seen {
+                    quarrels.lock().repaired(what, Instant::now());
+                }
                 info!(log, "changed in the kernel"; "change" => %change, "interface" => &desired.link.name,
                     "repair" => view.seen);
                 shared.kernel_repairs.fetch_add(view.seen.into(), Ordering::Relaxed);
@@ -110,15 +128,23 @@ fn why_not(error: &rtnl::Error, interface: &str) -> String {
     text
 }
 
-/// Puts the masquerade table back if it is not as it should be.
-pub(super) fn keep_masquerade(shared: &Shared, log: &Logger) -> Result<(), NetfilterError> {
+/// Puts the masquerade table back if it is not as it should be. `Err`: why it is not put back.
+pub(super) fn keep_masquerade(
+    shared: &Shared,
+    quarrels: &Mutex<Quarrels>,
+    log: &Logger,
+) -> Result<(), String> {
     let Some(wanted) = shared.plan.masquerade(&shared.settings) else { return Ok(()) };
-    if masquerade::is_installed(&wanted)? {
+    if masquerade::is_installed(&wanted).map_err(|error| chain(&error))? {
         return Ok(());
     }
-    masquerade::install(&wanted)?;
-    let repair = shared.kernel.lock().seen;
     let change = format!("install the nftables table ip {}", masquerade::table_name(&wanted.interface));
+    quarrels.lock().may_repair(&change, Instant::now())?;
+    masquerade::install(&wanted).map_err(|error| chain(&error))?;
+    let repair = shared.kernel.lock().seen;
+    if repair {
+        quarrels.lock().repaired(change.clone(), Instant::now());
+    }
     info!(log, "changed in the kernel"; "change" => change, "interface" => wanted.interface, "repair" => repair);
     if repair {
         shared.kernel_repairs.fetch_add(1, Ordering::Relaxed);

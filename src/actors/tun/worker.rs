@@ -19,6 +19,7 @@ use super::WorkerEnded;
 use super::hands::{Hands, Moment};
 use crate::clock;
 use crate::datapath::{Refusal, Warmer};
+use crate::privileges;
 use crate::shared::{Desk, Shared};
 use crate::supervision::Birth;
 use crate::supervision::child::panic_text;
@@ -111,6 +112,7 @@ impl<'s> Worker<'s> {
     }
 
     fn run(mut self) -> io::Result<()> {
+        privileges::give_up_all(&self.seat.shared.log);
         prepare_to_wait_for_locks();
         let seat = self.seat;
         while seat.may_go_on() {

@@ -1,6 +1,7 @@
 //! The buffer as all workers share it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use fast_nat::Timestamp;
 use interproto::{FragmentPart, Ports};
@@ -54,6 +55,11 @@ impl Fragments {
     pub fn due(&self) -> Option<Timestamp> {
         let due = self.due.load(Ordering::Relaxed);
         (due != NEVER).then(|| Timestamp::from_millis(due))
+    }
+
+    /// Whether its lock is held by a thread that does not give it back within `patience`.
+    pub fn is_stuck(&self, patience: Duration) -> bool {
+        self.buffer.try_lock_for(patience).is_none()
     }
 
     /// How full it is.

@@ -8,6 +8,7 @@ mod v6;
 use std::hash::RandomState;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
+use std::time::Duration;
 
 use fast_nat::nat64::{Nat64, Passing, PortClass, Protocol as Shared, Refused, Signal};
 use fast_nat::{LeaseTable, Timestamp};
@@ -82,6 +83,21 @@ pub struct Tables {
     pub fragments: Fragments,
     /// What makes the identifications of different hosts' fragments differ.
     pub secret: RandomState,
+}
+
+impl Tables {
+    /// Which table has a lock that is not given back within `patience`, if there is one: a thread hangs with it.
+    pub fn stuck(&self, patience: Duration) -> Option<&'static str> {
+        if self.nat.is_stuck(patience) {
+            Some("a lock of the session tables")
+        } else if self.leases.is_stuck(patience) {
+            Some("a lock of the leases")
+        } else if self.fragments.is_stuck(patience) {
+            Some("the lock of the fragments")
+        } else {
+            None
+        }
+    }
 }
 
 /// What a turn leaves to its worker.

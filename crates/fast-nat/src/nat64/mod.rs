@@ -52,6 +52,7 @@ mod wheel;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use parking_lot::Mutex;
@@ -255,6 +256,12 @@ impl Nat64 {
     /// Attempts to take a lock that had to wait, so far.
     pub fn contended(&self) -> u64 {
         self.contended.load(Ordering::Relaxed)
+    }
+
+    /// Whether a lock is held by a thread that does not give it back within `patience`: it hangs, and whoever needs the lock hangs with it.
+    pub fn is_stuck(&self, patience: Duration) -> bool {
+        self.shards.iter().any(|cell| cell.shard.try_lock_for(patience).is_none())
+            || self.stored.is_stuck(patience)
     }
 
     /// The most entries that one call has touched so far.

@@ -5,6 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -52,6 +53,10 @@ impl StoredSyns {
             stored: 0,
         };
         Self { most, count: AtomicU32::new(0), inner: Mutex::new(inner) }
+    }
+
+    pub(super) fn is_stuck(&self, patience: Duration) -> bool {
+        self.inner.try_lock_for(patience).is_none()
     }
 
     pub(super) fn len(&self) -> u32 {

@@ -171,3 +171,25 @@ fn outsiders_alone_cannot_fill_the_table() {
     let last = nat.outbound(&flow(Protocol::Udp, 1, 7000), &with(Signal::None), at(0));
     assert_eq!(last, Err(Refused::TableFull));
 }
+
+#[test]
+fn a_lock_that_is_not_given_back_is_seen() {
+    let nat = Nat64::new(NatConfig::default()).unwrap();
+    let patience = Duration::from_millis(20);
+    assert!(!nat.is_stuck(patience));
+    let (hold, held) = std::sync::mpsc::channel();
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let nat = &nat;
+        scope.spawn(move || {
+            let shard = nat.hold(SHARDS as u32 - 1);
+            hold.send(()).unwrap();
+            gone.recv().unwrap();
+            drop(shard);
+        });
+        held.recv().unwrap();
+        assert!(nat.is_stuck(patience));
+        go.send(()).unwrap();
+    });
+    assert!(!nat.is_stuck(patience));
+}

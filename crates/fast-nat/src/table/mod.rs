@@ -123,6 +123,14 @@ impl LeaseTable {
         self.capacity
     }
 
+    /// Whether a lock is held by a thread that does not give it back within `patience`: it hangs, and whoever needs the lock hangs with it.
+    pub fn is_stuck(&self, patience: Duration) -> bool {
+        self.by_host.is_stuck(patience)
+            || self.by_address.is_stuck(patience)
+            || self.timers.try_lock_for(patience).is_none()
+            || self.ended.try_lock_for(patience).is_none()
+    }
+
     /// How often a shard's lock was not free at the first try.
     pub fn contended(&self) -> u64 {
         self.by_host.contended() + self.by_address.contended()

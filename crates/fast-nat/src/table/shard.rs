@@ -4,6 +4,7 @@ use std::hash::Hasher as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard};
@@ -56,6 +57,11 @@ impl<K: Key> Index<K> {
             contended: AtomicU64::new(0),
             key: std::marker::PhantomData,
         }
+    }
+
+    /// Whether a lock is held by a thread that does not give it back within `patience`.
+    pub(super) fn is_stuck(&self, patience: Duration) -> bool {
+        self.shards.iter().any(|shard| shard.try_lock_for(patience).is_none())
     }
 
     fn hash(&self, key: K) -> u64 {
