@@ -2,6 +2,7 @@
 
 mod batch;
 mod device;
+mod doze;
 mod error;
 mod fake;
 mod io;
@@ -12,6 +13,7 @@ mod sys;
 
 pub use batch::{Batch, BatchLayout, Slot};
 pub use device::{Device, DeviceBuilder, MAX_QUEUES};
+pub use doze::Doze;
 pub use error::Error;
 pub use fake::{FakeDevice, FakeHandle, FakeQueue, Full};
 pub use io::{OpenQueue, PacketIo, Written};

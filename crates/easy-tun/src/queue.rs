@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::doze::Bed;
 use crate::{HEADER, OpenQueue, PacketIo, Written, sys};
 
 // A deleted device announces itself by an error and not by something to read, so both are waited for. They are tried
@@ -20,11 +21,12 @@ pub struct QueueHandle {
     fd: OwnedFd,
     number: usize,
     header: usize,
+    bed: Bed,
 }
 
 impl QueueHandle {
     pub(crate) fn new(fd: OwnedFd, number: usize, header: bool) -> Self {
-        Self { fd, number, header: if header { HEADER } else { 0 } }
+        Self { fd, number, header: if header { HEADER } else { 0 }, bed: Bed::default() }
     }
 
     /// Its place in the device: 0 for the first queue.
@@ -37,8 +39,12 @@ impl QueueHandle {
         self.header
     }
 
+    pub(crate) fn bed(&self) -> &Bed {
+        &self.bed
+    }
+
     /// Reads one frame and answers with its length in bytes, or `None` when there is none just now. For a thread that waits by `poll(2)`
-    /// and not by tokio; [`AsyncQueue`] is for the others. Errors and cut frames are those of [`PacketIo`].
+    /// and not by tokio; [`AsyncQueue`] is for the others, and [`Self::doze`] for a thread that waits in the read. Errors and cut frames are those of [`PacketIo`].
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         blocked(read(&self.fd, buffer))
     }

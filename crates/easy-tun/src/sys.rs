@@ -1,17 +1,20 @@
 //! The system calls that no crate offers: attaching a queue to a multi-queue TUN device, persistence, offloads, the number
-//! of attached queues, and the registration of a descriptor with tokio.
+//! of attached queues, waking a thread by a signal, and the registration of a descriptor with tokio.
 //!
-//! Unsafe code: ioctls with the integers and structures the kernel documents for them, and `AsyncFd::register`, whose
-//! contract an `OwnedFd` fulfils.
+//! Unsafe code: ioctls with the integers and structures the kernel documents for them, a signal's handler that does nothing, `tgkill`,
+//! and `AsyncFd::register`, whose contract an `OwnedFd` fulfils.
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::sys::stat::Mode;
+use nix::unistd::{Pid, getpid};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -91,6 +94,38 @@ pub(crate) fn set_header(queue: BorrowedFd<'_>) -> nix::Result<()> {
 pub(crate) fn set_offload(queue: BorrowedFd<'_>, mask: libc::c_uint) -> nix::Result<()> {
     // SAFETY: the argument is a plain integer.
     unsafe { tun_set_offload(queue.as_raw_fd(), libc::c_ulong::from(mask)) }.map(drop)
+}
+
+/// Whether reads and writes of this descriptor answer at once instead of waiting. The flag belongs to the open file: all who have it
+/// see the same.
+pub(crate) fn set_nonblocking(queue: impl AsFd, nonblocking: bool) -> nix::Result<()> {
+    // Of what can be set this way, a queue has nothing else.
+    let flags = if nonblocking { OFlag::O_NONBLOCK } else { OFlag::empty() };
+    fcntl(queue, FcntlArg::F_SETFL(flags)).map(drop)
+}
+
+/// What wakes a thread that sleeps in a read. Nobody else needs it: it is about out-of-band data of sockets with an owner.
+const WAKE: Signal = Signal::SIGURG;
+
+/// Makes the calling thread one that [`wake`] interrupts: a signal that is ignored or blocked, as a parent may have left it, interrupts
+/// nothing.
+pub(crate) fn expect_wake() -> nix::Result<()> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    static CAUGHT: OnceLock<nix::Result<()>> = OnceLock::new();
+
+    (*CAUGHT.get_or_init(|| {
+        // Calls that must not be interrupted, in whichever thread, are begun again by the kernel.
+        let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_RESTART, SigSet::empty());
+        // SAFETY: the handler does nothing, which is safe at any moment.
+        unsafe { sigaction(WAKE, &action) }.map(drop)
+    }))?;
+    SigSet::from(WAKE).thread_unblock()
+}
+
+/// Interrupts the call in which a thread of this process sleeps; nothing happens if there is no such thread.
+pub(crate) fn wake(thread: Pid) {
+    // SAFETY: the arguments are plain integers. There is no other call with which a thread that has ended is merely not found.
+    unsafe { libc::syscall(libc::SYS_tgkill, getpid().as_raw(), thread.as_raw(), WAKE as libc::c_int) };
 }
 
 /// How many queues are attached to the device, by whomever; `None` on a kernel that does not tell.
