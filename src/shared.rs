@@ -51,7 +51,7 @@ pub struct Desk {
     pub inbox: ArrayQueue<LeaseAnswer>,
     /// Answers that found the inbox full.
     pub inbox_overflows: AtomicU64,
-    /// Wakes the worker: for its inbox, or because it is to go.
+    /// Wakes the worker: for its inbox, or because it is to go. To be rung by [`Shared::ring`].
     pub bell: Bell,
 }
 
@@ -258,6 +258,15 @@ impl Shared {
     pub fn has_started(&self) -> bool {
         let runs = |concern| self.board.of(concern).state == crate::supervision::State::Running;
         crate::supervision::Concern::ALL.into_iter().all(runs) && self.kernel.lock().seen
+    }
+
+    /// Rings for the worker of this desk, however it waits. Never waits itself.
+    pub fn ring(&self, worker: usize) {
+        // In this order: a worker looks for a ring before it goes to sleep where only the second wakes it.
+        if let (Some(desk), Some(queue)) = (self.desks.get(worker), self.queues.get(worker)) {
+            desk.bell.ring();
+            queue.wake();
+        }
     }
 
     /// What keeps the router from being ready, one sentence each; empty when it is ready.

@@ -137,6 +137,10 @@ pub trait Blueprint: Send + Sync + 'static {
     /// Builds an incarnation, on the Arbiter that it will live on. It reconciles from the data that outlives it; an
     /// error is the reason why it cannot start.
     fn build(&self, birth: Birth) -> LocalBoxFuture<'static, Result<Self::Actor, String>>;
+
+    /// The last incarnation is not current any more. It may be unable to tell the threads that it runs, so those that are
+    /// asleep are to be woken here. Must not wait.
+    fn retired(&self) {}
 }
 
 type Start = dyn Fn(Birth) -> LocalBoxFuture<'static, Exit> + Send + Sync;
@@ -145,7 +149,7 @@ type Start = dyn Fn(Birth) -> LocalBoxFuture<'static, Exit> + Send + Sync;
 pub struct Child {
     pub(super) lineage: Arc<Lineage>,
     pub(super) start: Arc<Start>,
-    /// Takes the incarnation of this generation out of the directory.
+    /// Takes the incarnation of this generation, which is not current any more, out of the directory, and tells its blueprint.
     pub(super) withdraw: Box<dyn Fn(u64) + Send + Sync>,
 }
 
@@ -164,7 +168,7 @@ impl Child {
         slot: &Arc<Slot<B::Actor>>,
     ) -> Self {
         let blueprint = Arc::new(blueprint);
-        let (slot, listed) = (Arc::clone(slot), Arc::clone(slot));
+        let (slot, listed, maker) = (Arc::clone(slot), Arc::clone(slot), Arc::clone(&blueprint));
         let start = move |birth: Birth| -> LocalBoxFuture<'static, Exit> {
             let blueprint = Arc::clone(&blueprint);
             let slot = Arc::clone(&slot);
@@ -178,7 +182,10 @@ impl Child {
                 board: Arc::clone(board),
             }),
             start: Arc::new(start),
-            withdraw: Box::new(move |generation| listed.withdraw(generation)),
+            withdraw: Box::new(move |generation| {
+                listed.withdraw(generation);
+                maker.retired();
+            }),
         }
     }
 

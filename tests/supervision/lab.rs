@@ -52,6 +52,7 @@ pub(crate) struct Wanted {
     pub(crate) limits: Limits,
     pub(crate) pools: &'static [&'static str],
     pub(crate) hosts: u16,
+    pub(crate) queues: usize,
     pub(crate) reservation_timeout: Duration,
     pub(crate) sharing: Sharing,
     /// UDP sessions, resting ports and idle blocks last so long.
@@ -64,6 +65,7 @@ impl Default for Wanted {
             limits: LENIENT,
             pools: &["203.0.113.0/24"],
             hosts: 8,
+            queues: 2,
             reservation_timeout: Duration::from_mins(10),
             sharing: Sharing::Exclusive,
             short_timers: None,
@@ -98,7 +100,7 @@ impl Lab {
                 below_rfc: wanted.short_timers.map(|_| flag(true)),
                 ..PartialTimers::default()
             },
-            num_queues: Some(flag(2)),
+            num_queues: Some(flag(wanted.queues)),
             reservation_timeout: Some(flag(wanted.reservation_timeout)),
             hold_timeout: Some(flag(Duration::from_mins(1))),
             prometheus: Some(flag(Prometheus::At((Ipv4Addr::LOCALHOST, HTTP_PORT).into()))),

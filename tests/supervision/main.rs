@@ -7,6 +7,7 @@
 )]
 
 mod down;
+mod dozing;
 mod faults;
 mod flows;
 mod hangs;

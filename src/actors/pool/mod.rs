@@ -88,7 +88,7 @@ impl Handler<AcquireLeases> for PoolActor {
                 desk.answer(LeaseAnswer { ask, result });
             }
         }
-        desk.bell.ring();
+        shared.ring(message.worker);
         self.publish();
     }
 }

@@ -228,10 +228,8 @@ impl SessionsActor {
             }
         }
         // Probes and late errors are sent by a worker.
-        if nat.outputs_waiting() > 0
-            && let Some(desk) = self.shared.desks.first()
-        {
-            desk.bell.ring();
+        if nat.outputs_waiting() > 0 {
+            self.shared.ring(0);
         }
     }
 

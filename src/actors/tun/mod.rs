@@ -7,6 +7,7 @@
 mod hands;
 mod messages;
 mod notices;
+mod pace;
 mod worker;
 
 use std::sync::Arc;
@@ -51,6 +52,12 @@ impl Blueprint for TunBlueprint {
             Ok(TunActor { shared, birth, log, workers: Vec::new() })
         }
         .boxed_local()
+    }
+
+    fn retired(&self) {
+        for worker in 0..self.0.desks.len() {
+            self.0.ring(worker);
+        }
     }
 }
 

@@ -8,15 +8,16 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use easy_tun::{Batch, BatchLayout, QueueHandle};
+use easy_tun::{Batch, BatchLayout, Doze, QueueHandle};
 use interproto::HEADROOM;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::WorkerEnded;
 use super::hands::{Hands, Moment};
+use super::pace::Pace;
 use crate::clock;
 use crate::datapath::{Refusal, Warmer};
 use crate::privileges;
@@ -29,13 +30,6 @@ use crate::supervision::pulse::Pulse;
 /// Sessions from which on all look-ups of a batch are fetched into the cache together: more than fit a processor's cache. Waiting for
 /// memory is what a look-up costs then, and many can wait together.
 const MANY_SESSIONS: u32 = 65_536;
-
-/// Turns in a row with one packet each, after which a turn reads one and does not look for a second: that look is a system call, and
-/// where packets come one by one it finds nothing.
-const ONE_BY_ONE: u32 = 64;
-
-/// A wait that was over sooner was none: packets were there already, and all that are there are read again.
-const NO_WAIT: Duration = Duration::from_micros(5);
 
 /// A worker's place: what it is given, and how it is told to go.
 #[derive(Debug)]
@@ -57,7 +51,7 @@ impl Seat {
     /// Tells the worker to go.
     pub(super) fn dismiss(&self) {
         self.dismissed.store(true, Ordering::Release);
-        self.desk().bell.ring();
+        self.shared.ring(self.index);
     }
 
     /// A worker that wakes up late finds out here that it has been replaced, and must touch nothing more.
@@ -95,8 +89,9 @@ struct Worker<'s> {
     queue: &'s QueueHandle,
     seat: &'s Seat,
     batch: Batch,
-    /// Turns with one packet, since there was another one.
-    singles: u32,
+    pace: Pace,
+    /// While it waits in `read` and not in `poll(2)`.
+    doze: Option<Doze<'s>>,
     warmer: Warmer,
     hands: Hands<'s>,
 }
@@ -107,8 +102,11 @@ const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 impl<'s> Worker<'s> {
     fn new(seat: &'s Seat) -> Self {
         let queue = &*seat.shared.queues[seat.index];
+        // A predecessor must not take a packet in its sleep. From here on it finds that it has been replaced.
+        queue.wake();
         let batch = Batch::new(BatchLayout { headroom: HEADROOM, ..BatchLayout::default() }, queue.header());
-        Self { queue, seat, batch, singles: 0, warmer: Warmer::default(), hands: Hands::new(seat) }
+        let (pace, warmer) = (Pace::default(), Warmer::default());
+        Self { queue, seat, batch, pace, doze: None, warmer, hands: Hands::new(seat) }
     }
 
     fn run(mut self) -> io::Result<()> {
@@ -116,8 +114,10 @@ impl<'s> Worker<'s> {
         prepare_to_wait_for_locks();
         let seat = self.seat;
         while seat.may_go_on() {
+            let was_full = self.batch.is_full();
+            self.batch.clear();
             // A batch that was full has left packets behind.
-            if !self.batch.is_full() {
+            if !was_full {
                 self.wait()?;
             }
             seat.pulse.enter();
@@ -129,12 +129,38 @@ impl<'s> Worker<'s> {
         Ok(())
     }
 
-    /// Sleeps until there is a packet, the bell rings or something is due.
+    /// Sleeps until there is a packet, the bell rings or something is due. The packet may have been read then.
     fn wait(&mut self) -> io::Result<()> {
-        let began = self.comes_one_by_one().then(Instant::now);
+        let patience = self.patience();
+        if patience.is_none() && self.pace.is_one_by_one() && self.doze_off()? && self.sleep_in_read()? {
+            return Ok(());
+        }
+        self.doze = None;
+        self.poll(patience)
+    }
+
+    /// Begins to wait in `read`: where packets come one by one, that saves a system call of three. `false` where it cannot, since the
+    /// bell rings or a predecessor has not come back yet.
+    fn doze_off(&mut self) -> io::Result<bool> {
+        if self.doze.is_none() {
+            let seat = self.seat;
+            // Whoever rings wakes the queue's reader afterwards: this sees the ring, or the ringer sees who sleeps.
+            self.doze = self.queue.doze(|| seat.desk().bell.rings() || !seat.may_go_on())?;
+        }
+        Ok(self.doze.is_some())
+    }
+
+    /// Sleeps in `read`. `false` if something else than a packet ended it.
+    fn sleep_in_read(&mut self) -> io::Result<bool> {
+        let (Some(doze), Some(room)) = (&self.doze, self.batch.room()) else { return Ok(false) };
+        let read = doze.read(room);
+        self.accept(read)
+    }
+
+    fn poll(&self, patience: Option<Duration>) -> io::Result<()> {
         let bell = &self.seat.desk().bell;
         let mut waited = [self.queue.as_fd(), bell.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        let patience = self.patience().map_or(PollTimeout::NONE, |patience| {
+        let patience = patience.map_or(PollTimeout::NONE, |patience| {
             // Rounded up: woken too early, it would find nothing due and look again at once.
             i32::try_from(patience.as_millis() + 1)
                 .map_or(PollTimeout::MAX, |millis| PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX))
@@ -143,18 +169,11 @@ impl<'s> Worker<'s> {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        if began.is_some_and(|began| began.elapsed() < NO_WAIT) {
-            self.singles = 0;
-        }
         // What rings for a worker that has been replaced is for its successor.
         if waited[1].any() == Some(true) && self.seat.may_go_on() {
             bell.silence();
         }
         Ok(())
-    }
-
-    fn comes_one_by_one(&self) -> bool {
-        self.singles >= ONE_BY_ONE
     }
 
     /// When to look again without being woken: for packets that wait for a lease, and fragments that wait for others.
@@ -166,9 +185,11 @@ impl<'s> Worker<'s> {
 
     /// One turn: the inbox, what is due, and one batch of packets.
     fn turn(&mut self) -> io::Result<()> {
+        self.strike();
         if !self.seat.may_go_on() {
+            self.drop_from(0);
             // What it was woken for is its successor's, and so are the answers.
-            self.seat.desk().bell.ring();
+            self.seat.shared.ring(self.seat.index);
             return Ok(());
         }
         let shared: &Shared = &self.seat.shared;
@@ -180,12 +201,11 @@ impl<'s> Worker<'s> {
             self.warmer.warm(&shared.tables.nat, moment.rules, self.batch.iter(), moment.now);
         }
         let alone = self.batch.len() == 1;
-        self.singles = if alone { self.singles.saturating_add(1) } else { 0 };
+        self.pace.count(self.batch.len());
         for place in 0..self.batch.len() {
             // A thread that was held up meanwhile must touch nothing.
             if !self.seat.may_go_on() {
-                let left = self.batch.len() - place;
-                self.seat.desk().counters.dropped_many(Refusal::Superseded.into(), left as u64);
+                self.drop_from(place);
                 break;
             }
             if let Some(mut slot) = self.batch.slot(place) {
@@ -196,36 +216,76 @@ impl<'s> Worker<'s> {
         read
     }
 
-    /// Reads a batch. What was read before an error is in it.
+    /// The packets from this place on are lost with a worker that has been replaced.
+    fn drop_from(&self, place: usize) {
+        let left = self.batch.len().saturating_sub(place);
+        self.seat.desk().counters.dropped_many(Refusal::Superseded.into(), left as u64);
+    }
+
+    /// Reads what there is, behind the packet that ended the wait. What was read before an error is in the batch.
     fn read(&mut self) -> io::Result<()> {
-        self.batch.clear();
+        let looks = self.pace.looks();
+        if self.doze.is_some() {
+            if !looks || !self.more_waits()? {
+                return Ok(());
+            }
+            self.doze = None;
+        }
         // Not "while there is room": packets that are too long take none, and could come for ever.
-        let most = if self.comes_one_by_one() { 1 } else { self.batch.layout().packets };
+        let most = if looks { self.batch.layout().packets } else { 1 };
         for _ in 0..most {
             // Before the read: a worker that was replaced leaves the packet to its successor.
             if !self.seat.may_go_on() {
                 break;
             }
             let Some(room) = self.batch.room() else { break };
-            match self.queue.try_read(room) {
-                Ok(Some(length)) => {
-                    if !self.batch.push(length) {
-                        // No kernel has a packet that does not fit; if one has, it is not lost without a word.
-                        self.seat.desk().counters.dropped(Refusal::NotIp.into());
-                    }
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    self.seat.desk().counters.read_errors.add(1);
-                    return Err(error);
-                }
+            let read = self.queue.try_read(room);
+            if !self.accept(read)? {
+                break;
             }
-            self.seat.birth.faults().at(Point::Worker);
-            if self.seat.birth.faults().strikes(Point::WorkerHang) {
-                hang();
-            }
+            self.strike();
         }
         Ok(())
+    }
+
+    /// Whether a read would not have to wait.
+    fn more_waits(&self) -> io::Result<bool> {
+        match poll(&mut [PollFd::new(self.queue.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::EINTR) => Ok(true),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Puts a frame that was read into the batch; `false` if there was none.
+    fn accept(&mut self, read: io::Result<Option<usize>>) -> io::Result<bool> {
+        let counters = &self.seat.desk().counters;
+        match read {
+            Ok(Some(length)) => {
+                if !self.batch.push(length) {
+                    // No kernel has a packet that does not fit; if one has, it is not lost without a word.
+                    counters.dropped(Refusal::NotIp.into());
+                }
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            Err(error) => {
+                counters.read_errors.add(1);
+                Err(error)
+            }
+        }
+    }
+
+    /// The faults of a worker with a packet in hand.
+    fn strike(&self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let faults = self.seat.birth.faults();
+        faults.at(Point::Worker);
+        if faults.strikes(Point::WorkerHang) {
+            hang();
+        }
     }
 }
 

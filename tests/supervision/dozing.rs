@@ -1,0 +1,160 @@
+//! Workers that sleep in `read` itself, which is where they wait once packets have come one by one for long.
+
+use std::net::{Ipv6Addr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fast_nat::nat64::PortClass;
+use netlab::{Server, Topology};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use protomask::datapath::{Ask, Refusal};
+use protomask::shared::LeaseAnswer;
+use protomask::supervision::faults::{Inject, Point};
+use protomask::supervision::{Concern, Exit, Unavailable};
+
+use crate::lab::{Lab, PATIENCE, SHORT, Wanted, eventually, pause, through};
+
+/// More than enough for both ways' workers to find that packets come one by one.
+const LONG: u64 = 300;
+
+/// Numbered datagrams to an echo server, each sent when the one before has come back.
+struct Flow {
+    socket: UdpSocket,
+    next: u64,
+    _server: Server,
+}
+
+impl Flow {
+    fn new(lab: &Lab) -> Self {
+        let server = Server::udp_echo(&lab.topology.server, (Topology::SERVER_V4, 7)).unwrap();
+        let socket = lab.client().run(|| UdpSocket::bind((lab.host(0), 0)).unwrap());
+        socket.connect((through(Topology::SERVER_V4), 7)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { socket, next: 0, _server: server }
+    }
+
+    fn send(&mut self) -> u64 {
+        self.socket.send(&self.next.to_be_bytes()).unwrap();
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// The next datagram that comes back is this one.
+    fn comes(&self, number: u64) {
+        let mut buffer = [0; 9];
+        let length = self.socket.recv(&mut buffer).unwrap_or_else(|error| panic!("datagram {number}: {error}"));
+        assert_eq!((length, &buffer[..8]), (8, &number.to_be_bytes()[..]), "datagram {number} comes back next");
+    }
+
+    fn exchange(&mut self, datagrams: u64) {
+        for _ in 0..datagrams {
+            let number = self.send();
+            self.comes(number);
+        }
+    }
+}
+
+/// A router with one worker, so that nobody else gets the packets.
+fn start() -> Option<Lab> {
+    Lab::start(&Wanted { queues: 1, ..Wanted::default() })
+}
+
+/// Whether the worker, or a predecessor that has not come back, sleeps in `read`: the queue is a blocking one then.
+fn dozes(lab: &Lab) -> bool {
+    let flags = fcntl(&*lab.shared.queues[0], FcntlArg::F_GETFL).unwrap();
+    !OFlag::from_bits_truncate(flags).contains(OFlag::O_NONBLOCK)
+}
+
+/// Lets packets come one by one until the worker sleeps in `read`.
+fn lull(lab: &Lab, flow: &mut Flow) {
+    flow.exchange(LONG);
+    eventually("the worker sleeps in `read`", || dozes(lab).then_some(()));
+}
+
+#[test]
+fn a_worker_that_sleeps_in_read_is_replaced_and_takes_no_packet_of_its_successor() {
+    for fault in [Inject::Stop, Inject::Panic, Inject::Hang] {
+        println!("--- {fault:?}");
+        let Some(lab) = start() else { return };
+        let mut flow = Flow::new(&lab);
+        lull(&lab, &mut flow);
+        lab.faults(Concern::Tun).arm(Point::Build, u32::MAX);
+        let answer = lab.inject(Concern::Tun, fault, SHORT);
+        assert!(matches!(answer, Ok(()) | Err(Unavailable::Late | Unavailable::Ended)), "{answer:?}");
+        let refused = Exit::CannotStart(String::new()).kind();
+        eventually("it refuses to start", || (lab.status(Concern::Tun).exits[refused] > 0).then_some(()));
+        // Nobody works for `tun` now, and whoever was asleep has been woken.
+        eventually("nobody sleeps", || (!dozes(&lab)).then_some(()));
+        pause(SHORT);
+        let waiting = [flow.send(), flow.send(), flow.send()];
+        pause(SHORT);
+        lab.release(Concern::Tun);
+        for number in waiting {
+            flow.comes(number);
+        }
+        assert_eq!(lab.drops(Refusal::Superseded), 0, "{fault:?}");
+        // The successor's turn to sleep, if its predecessor has gone.
+        lull(&lab, &mut flow);
+        assert_eq!(lab.drops(Refusal::Superseded), 0, "{fault:?}");
+        lab.end();
+    }
+}
+
+#[test]
+fn a_worker_that_hangs_with_its_place_in_read_costs_the_packet_in_hand_and_its_successor_waits_elsewhere() {
+    let Some(lab) = start() else { return };
+    let mut flow = Flow::new(&lab);
+    lull(&lab, &mut flow);
+    lab.faults(Concern::Tun).arm(Point::WorkerHang, 1);
+    let lost = flow.send();
+    lab.wait_for_generation(Concern::Tun, 2);
+    assert_eq!(lab.faults(Concern::Tun).struck(Point::WorkerHang), 1);
+    let next = flow.send();
+    assert_eq!(next, lost + 1);
+    flow.comes(next);
+    flow.exchange(LONG);
+    // Packets come one by one again. But when the predecessor comes back, it must not find a queue that lets it sleep.
+    assert!(!dozes(&lab), "the successor sleeps in its predecessor's place");
+    lab.end();
+}
+
+#[test]
+fn an_answer_reaches_a_worker_that_sleeps_in_read_whenever_it_comes() {
+    const ANSWERS: usize = 5_000;
+
+    let Some(lab) = start() else { return };
+    let mut flow = Flow::new(&lab);
+    lull(&lab, &mut flow);
+    // Of a host that never asked: it is read, and nothing else.
+    let ask = Ask { host: Ipv6Addr::LOCALHOST, class: PortClass::High };
+    let desk = &lab.shared.desks[0];
+    let ring = |number: usize| {
+        desk.answer(LeaseAnswer { ask, result: Ok(()) });
+        lab.shared.ring(0);
+        eventually_soon(&format!("answer {number} is read"), || desk.inbox.is_empty());
+    };
+    // First while nothing else wakes it, and then with packets at the same time.
+    (0..ANSWERS).for_each(ring);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let packets = scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                flow.exchange(10);
+            }
+        });
+        let answers = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (0..ANSWERS).for_each(ring)));
+        done.store(true, Ordering::SeqCst);
+        packets.join().unwrap();
+        answers.unwrap();
+    });
+    assert_eq!(desk.inbox_overflows.load(Ordering::Relaxed), 0);
+    lab.end();
+}
+
+/// Like [`eventually`], for what takes microseconds.
+fn eventually_soon(what: &str, is_so: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::yield_now();
+    }
+}
