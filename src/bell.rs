@@ -1,8 +1,8 @@
 //! What wakes a thread that waits by `poll(2)`.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -31,11 +31,13 @@ impl Bell {
     pub fn silence(&self) {
         // It fails only for a bell that is silent.
         let _ = self.event.read();
-        // Last: a ring in between is one that the caller hears by looking, and must not be taken for one that it has not heard.
+        // Last: a bell that `poll(2)` finds silent must not go on ringing here, since nobody would silence it. A ring in between is
+        // heard by what the caller looks at next, and perhaps by another `poll(2)`.
         self.rings.swap(false, Ordering::AcqRel);
     }
 
-    /// Whether it rings, asked without a system call. A ring that is under way may show here first, or in a `poll(2)`.
+    /// Whether it rings, asked without a system call. A ring that is under way may show here before `poll(2)` sees it, or be forgotten
+    /// here while `poll(2)` still sees it.
     pub fn rings(&self) -> bool {
         self.rings.load(Ordering::Acquire)
     }
