@@ -74,7 +74,10 @@ fn packets_that_wait_are_joined_also_where_they_came_one_by_one_for_long() {
             assert_arrive(ends.receiver(way), &one, &format!("{way:?}, number {number}"));
         }
         let written = writes(&lab, &router, &[(&ends, datagrams([100; WAITING]))], way);
-        assert!(written <= ALONE + 1, "{way:?}: {ALONE} leave alone at most, and there were {written} writes");
+        assert!(
+            written <= ALONE + 1,
+            "{way:?}: {ALONE} leave alone at most, and there were {written} writes"
+        );
     }
     router.end();
 }

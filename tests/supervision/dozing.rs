@@ -41,8 +41,13 @@ impl Flow {
     /// The next datagram that comes back is this one.
     fn comes(&self, number: u64) {
         let mut buffer = [0; 9];
-        let length = self.socket.recv(&mut buffer).unwrap_or_else(|error| panic!("datagram {number}: {error}"));
-        assert_eq!((length, &buffer[..8]), (8, &number.to_be_bytes()[..]), "datagram {number} comes back next");
+        let length =
+            self.socket.recv(&mut buffer).unwrap_or_else(|error| panic!("datagram {number}: {error}"));
+        assert_eq!(
+            (length, &buffer[..8]),
+            (8, &number.to_be_bytes()[..]),
+            "datagram {number} comes back next"
+        );
     }
 
     fn exchange(&mut self, datagrams: u64) {
@@ -147,6 +152,25 @@ fn an_answer_reaches_a_worker_that_sleeps_in_read_whenever_it_comes() {
         answers.unwrap();
     });
     assert_eq!(desk.inbox_overflows.load(Ordering::Relaxed), 0);
+    lull(&lab, &mut flow);
+    lab.end();
+}
+
+#[test]
+fn a_worker_with_a_packet_that_waits_for_a_lease_does_not_sleep_until_another_one_comes() {
+    let Some(lab) = start() else { return };
+    let mut flow = Flow::new(&lab);
+    lull(&lab, &mut flow);
+    lab.hold_down(Concern::Pool);
+    let stranger = lab.ping_in_background(1);
+    eventually("the stranger's packet is held", || (lab.held() == 2).then_some(()));
+    eventually("the worker has a deadline", || (!dozes(&lab)).then_some(()));
+    pause(SHORT);
+    // From here on no packet comes, and `pool` says nothing before it is asked again.
+    lab.release(Concern::Pool);
+    let outcome = stranger.join().unwrap();
+    assert!(outcome.is_reply(), "{outcome:?}");
+    lull(&lab, &mut flow);
     lab.end();
 }
 

@@ -44,7 +44,8 @@ impl QueueHandle {
     }
 
     /// Reads one frame and answers with its length in bytes, or `None` when there is none just now. For a thread that waits by `poll(2)`
-    /// and not by tokio; [`AsyncQueue`] is for the others, and [`Self::doze`] for a thread that waits in the read. Errors and cut frames are those of [`PacketIo`].
+    /// and not by tokio; [`AsyncQueue`] is for the others, and [`Self::doze`] for a thread that waits in the read. Errors and cut frames
+    /// are those of [`PacketIo`].
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         blocked(read(&self.fd, buffer))
     }

@@ -204,6 +204,40 @@ fn one_thread_dozes_at_a_time_and_none_that_is_told_to_stay_awake() {
     let second = queue.doze(|| false).unwrap().expect("the place is free");
     lab.send(7);
     assert_eq!(second.read(&mut [0; 1500]).unwrap(), Some(PAYLOAD + 8));
+    drop(second);
+    assert!(
+        is_nonblocking(&queue),
+        "whoever gives up its place without having been woken leaves the queue as it was"
+    );
+}
+
+#[test]
+fn a_ring_that_comes_while_it_is_asked_whether_it_may_sleep_wakes_it() {
+    if !kernel_tests_possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let queue = lab.queue();
+    let waiting = std::thread::spawn({
+        let queue = Arc::clone(&queue);
+        move || {
+            let ringer = Arc::clone(&queue);
+            let doze = queue.doze(|| {
+                std::thread::spawn(move || ringer.wake());
+                // Time to ring, for a ringer that would not have to wait until the answer counts.
+                linger(Duration::from_millis(200));
+                false
+            });
+            doze.unwrap().expect("nobody else dozes").read(&mut [0; 1500]).unwrap()
+        }
+    });
+    until("it is woken", || waiting.is_finished());
+    assert_eq!(waiting.join().unwrap(), None);
+}
+
+#[allow(clippy::disallowed_methods, reason = "nobody has to tell a test to stop")]
+fn linger(time: Duration) {
+    std::thread::sleep(time);
 }
 
 #[test]

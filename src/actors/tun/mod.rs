@@ -54,6 +54,7 @@ impl Blueprint for TunBlueprint {
         .boxed_local()
     }
 
+    /// A worker that sleeps must not take a packet of its successor. Once woken it finds that it has been replaced.
     fn retired(&self) {
         for worker in 0..self.0.desks.len() {
             self.0.ring(worker);

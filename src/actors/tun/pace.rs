@@ -5,7 +5,7 @@
 const ONE_BY_ONE: u32 = 64;
 
 /// So many packets leave alone at most, in a row, where others wait already: then a turn looks.
-pub(super) const UNSEEN: u32 = 7;
+const UNSEEN: u32 = 7;
 
 /// How packets come to one worker.
 #[derive(Debug, Default)]

@@ -102,8 +102,6 @@ const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 impl<'s> Worker<'s> {
     fn new(seat: &'s Seat) -> Self {
         let queue = &*seat.shared.queues[seat.index];
-        // A predecessor must not take a packet in its sleep. From here on it finds that it has been replaced.
-        queue.wake();
         let batch = Batch::new(BatchLayout { headroom: HEADROOM, ..BatchLayout::default() }, queue.header());
         let (pace, warmer) = (Pace::default(), Warmer::default());
         Self { queue, seat, batch, pace, doze: None, warmer, hands: Hands::new(seat) }
