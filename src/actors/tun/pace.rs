@@ -5,7 +5,7 @@
 const ONE_BY_ONE: u32 = 64;
 
 /// So many packets leave alone at most, in a row, where others wait already: then a turn looks.
-const UNSEEN: u32 = 7;
+const UNSEEN: u32 = 15;
 
 /// How packets come to one worker.
 #[derive(Debug, Default)]
@@ -58,12 +58,12 @@ mod tests {
     }
 
     #[test]
-    fn from_then_on_every_eighth_turn_looks_for_ever() {
+    fn from_then_on_every_sixteenth_turn_looks_for_ever() {
         let mut pace = Pace::default();
         looks(&mut pace, 64);
         for number in 1..=100_000 {
             let looked = looks(&mut pace, 1)[0];
-            assert_eq!(looked, number % 8 == 0, "turn {number}");
+            assert_eq!(looked, number % 16 == 0, "turn {number}");
             assert!(pace.is_one_by_one());
         }
     }
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn a_second_packet_ends_it_and_a_turn_without_any_changes_nothing() {
         let mut pace = Pace::default();
-        looks(&mut pace, 67);
+        looks(&mut pace, 64 + 11);
         pace.count(0);
         assert_eq!(looks(&mut pace, 5), [false, false, false, false, true]);
         pace.count(2);
