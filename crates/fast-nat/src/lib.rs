@@ -27,7 +27,7 @@ pub use deterministic::{Deterministic, DeterministicConfig, DeterministicNet, In
 pub use eam::{Eam, EamTable, InvalidEam};
 pub use lease::{Lease, LeaseKind, is_eligible_host, subnet};
 pub use pool::{InvalidPool, LeasePool, PoolConfig, Refusal, Usage};
-pub use table::{Ended, InsertError, LeaseTable};
+pub use table::{Ended, InsertError, LeaseTable, SavedLease};
 pub use timestamp::Timestamp;
 
 /// A key that no stranger knows. Without a source of randomness the addresses of this process have to do.

@@ -1,5 +1,7 @@
 //! Which addresses are free.
 
+mod restore;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;

@@ -271,6 +271,11 @@ impl Addresses {
         self.enlist(place);
     }
 
+    /// Whether blocks of this address are given.
+    pub(super) fn serves(&self, address: Ipv4Addr) -> bool {
+        self.net.contains(&address) && self.served(address).is_some()
+    }
+
     /// The place of an address that blocks are given of: one that has some may have been reserved since.
     fn served(&self, address: Ipv4Addr) -> Option<u32> {
         let place = u32::from(address).checked_sub(u32::from(self.net.network()))?;

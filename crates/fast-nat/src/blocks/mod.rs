@@ -1,6 +1,7 @@
 //! Which port blocks are free.
 
 mod address;
+mod restore;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -238,7 +239,8 @@ impl BlockPool {
                 .find_map(|(n, net)| net.take(kind, random).map(|(a, p)| (n, a, p)));
             taken.ok_or(BlockRefusal::PoolExhausted)?
         };
-        let block = Block { address, first_port, size, reserved: self.reserved(net, address, first_port) };
+        let ports = (first_port, first_port + (size - 1));
+        let block = Block { address, first_port, size, reserved: self.reserved(net, address, ports) };
         match nat.give_block(host, &block, now) {
             Ok(reference) => Ok(Granted::New { reference, address, first_port, size }),
             Err(error) => {
@@ -263,7 +265,8 @@ impl BlockPool {
     ) -> Result<BlockRef, GiveError> {
         let size = self.config.block_size;
         let net = self.nets.iter().position(|net| net.contains(address)).ok_or(GiveError::NotABlock)?;
-        let block = Block { address, first_port, size, reserved: self.reserved(net, address, first_port) };
+        let ports = (first_port, first_port + (size - 1));
+        let block = Block { address, first_port, size, reserved: self.reserved(net, address, ports) };
         let given = nat.give_block(host, &block, now)?;
         self.nets[net].mark_used(address, first_port, size);
         Ok(given)
@@ -287,11 +290,10 @@ impl BlockPool {
         self.nets.iter().map(Addresses::usage).collect()
     }
 
-    fn reserved(&self, net: usize, address: Ipv4Addr, first_port: u16) -> Vec<u16> {
+    fn reserved(&self, net: usize, address: Ipv4Addr, (first_port, last_port): (u16, u16)) -> Vec<u16> {
         let net = &self.config.nets[net];
         let single = |port: u16| self.config.reserved_endpoints.contains(&(address, port));
-        let last = first_port + (self.config.block_size - 1);
-        (first_port..=last).filter(|port| !net.gives(*port) || single(*port)).collect()
+        (first_port..=last_port).filter(|port| !net.gives(*port) || single(*port)).collect()
     }
 }
 

@@ -67,6 +67,17 @@ impl Nat64 {
 
     /// Gives a host a block. The pool sees to it that nobody else has one of its ports.
     pub fn give_block(&self, host: Ipv6Addr, block: &Block, now: Timestamp) -> Result<BlockRef, GiveError> {
+        self.give_block_since(host, block, now, now)
+    }
+
+    /// The same, where it counts as given at another time.
+    pub(super) fn give_block_since(
+        &self,
+        host: Ipv6Addr,
+        block: &Block,
+        given: Timestamp,
+        now: Timestamp,
+    ) -> Result<BlockRef, GiveError> {
         let last = u32::from(block.first_port) + u32::from(block.size);
         let one_class = block.first_port >= 1024 || last <= 1024;
         if !(1..=LONGEST).contains(&block.size) || last > 65_536 || !one_class {
@@ -74,11 +85,11 @@ impl Nat64 {
         }
         let mut held = self.hold(self.shard_of(self.subscriber_prefix(host))).ok_or(GiveError::Full)?;
         let owner = held.host_or_new(host, tick(now)).ok_or(GiveError::Full)?;
-        let given = held.give(owner, block, now);
-        if given.is_err() {
+        let result = held.give(owner, block, given, tick(now));
+        if result.is_err() {
             held.forget_host(owner);
         }
-        given
+        result
     }
 
     /// Takes a block back that has been without a binding for long enough; its ports have rested then.
@@ -122,10 +133,10 @@ impl Nat64 {
 
     /// All blocks under lease, in no order.
     pub fn blocks(&self) -> impl Iterator<Item = BlockLease> + '_ {
-        self.blocks.numbers().filter_map(|id| self.block(id))
+        self.blocks.numbers().filter_map(|id| self.block_at(id))
     }
 
-    fn block(&self, id: u32) -> Option<BlockLease> {
+    pub(super) fn block_at(&self, id: u32) -> Option<BlockLease> {
         let block = self.blocks.get(id)?;
         let version = block.version.load(Ordering::Acquire);
         if !in_use(version) {
@@ -156,7 +167,13 @@ impl Held<'_> {
         Some((data.idle_since, data.is_idle()))
     }
 
-    fn give(&mut self, owner: u32, block: &Block, now: Timestamp) -> Result<BlockRef, GiveError> {
+    fn give(
+        &mut self,
+        owner: u32,
+        block: &Block,
+        given: Timestamp,
+        tick: u32,
+    ) -> Result<BlockRef, GiveError> {
         self.touch(3);
         let nat = self.nat;
         let host = nat.hosts.get(owner).ok_or(GiveError::Full)?;
@@ -180,7 +197,7 @@ impl Held<'_> {
             address: block.address.to_bits(),
             first_port: block.first_port,
             size: block.size,
-            given: now,
+            given,
             next: host.first_block.load(Ordering::Relaxed),
             reserved: (!reserved.is_empty()).then(|| Box::new(Reserved(reserved.into()))),
             ..BlockData::default()
@@ -197,13 +214,14 @@ impl Held<'_> {
         let subscriber = host.subscriber.load(Ordering::Relaxed);
         self.with_subscriber(subscriber, |subscriber| subscriber.ports += u32::from(block.size));
         let version = turn(&entry.version);
-        self.begin_idle(id, tick(now));
+        self.begin_idle(id, tick);
+        nat.block_changed(id);
         Ok(BlockRef { id, version })
     }
 
     fn take_back(&mut self, block: BlockRef) -> Option<BlockLease> {
         let nat = self.nat;
-        let lease = nat.block(block.id)?;
+        let lease = nat.block_at(block.id)?;
         let entry = nat.blocks.get(block.id)?;
         let owner = entry.owner.load(Ordering::Relaxed);
         let entry_of_host = nat.hosts.get(owner)?;
@@ -233,6 +251,7 @@ impl Held<'_> {
         let subscriber = entry_of_host.subscriber.load(Ordering::Relaxed);
         self.with_subscriber(subscriber, |subscriber| subscriber.ports -= u32::from(data.size));
         turn(&entry.version);
+        nat.block_changed(block.id);
         nat.blocks.give_back(block.id);
         self.forget_host(owner);
         Some(lease)

@@ -123,6 +123,9 @@ pub struct NatConfig {
     pub max_resting_ports: u16,
     /// Events that may wait to be fetched; 0: none are made.
     pub events: usize,
+    /// Whether it is noted which sessions and blocks have changed, a bit for each: for whoever keeps a copy
+    /// ([`Nat64::take_changed_sessions`](super::Nat64::take_changed_sessions)).
+    pub track_changes: bool,
     /// For tests and replays: a number that makes every choice repeatable. `None`: a stranger cannot foresee any.
     pub seed: Option<u64>,
 }
@@ -143,6 +146,7 @@ impl Default for NatConfig {
             low_ports: false,
             max_resting_ports: u16::MAX,
             events: 0,
+            track_changes: false,
             seed: None,
         }
     }

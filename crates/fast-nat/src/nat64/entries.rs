@@ -145,12 +145,11 @@ impl Standing {
 }
 
 impl Session {
-    /// Begins counting, with this.
-    pub(super) fn count_anew(&self, side: Side, packets: u64, bytes: u64) {
-        for (index, (of_packets, of_bytes)) in self.packets.iter().zip(&self.bytes).enumerate() {
-            let counts = index == side.index();
-            of_packets.store(if counts { packets } else { 0 }, Ordering::Relaxed);
-            of_bytes.store(if counts { bytes } else { 0 }, Ordering::Relaxed);
+    /// Begins counting, with these packets and bytes from either side.
+    pub(super) fn count_anew(&self, counts: [(u64, u64); 2]) {
+        for ((of_packets, of_bytes), (packets, bytes)) in self.packets.iter().zip(&self.bytes).zip(counts) {
+            of_packets.store(packets, Ordering::Relaxed);
+            of_bytes.store(bytes, Ordering::Relaxed);
         }
     }
 
@@ -280,6 +279,11 @@ impl Binding {
         };
         fence(Ordering::Acquire);
         (in_use(version) && self.version.load(Ordering::Relaxed) == version).then_some(bound)
+    }
+
+    /// Whether nothing keeps it but that it is static.
+    pub(super) fn has_no_session(&self) -> bool {
+        self.sessions.load(Ordering::Relaxed) == 0
     }
 
     /// It ends with its last session from now on.

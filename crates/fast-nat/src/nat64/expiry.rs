@@ -203,6 +203,7 @@ impl Held<'_> {
             if let Some(view) = nat.view(id) {
                 nat.output(Output::Probe(view.outbound));
             }
+            nat.session_changed(id);
             nat.event(id, Event::Changed);
             return;
         }

@@ -21,18 +21,25 @@
 //! # Memory
 //! 64 bytes a session, 64 a binding, 6 per index and entry, 256 a block and 6 per port and protocol of it that is in use, about
 //! 200 a host, and 4 MB for the timers' rings. Sessions, bindings and indexes have mappings of their own, with the addresses of their
-//! final size from the start and memory as they fill ([`Nat64::mapped_bytes`]).
+//! final size from the start and memory as they fill ([`Nat64::mapped_bytes`]). Tracking changes takes a bit per session and block.
 //!
 //! # Waiting for memory
 //! With millions of sessions nearly all that a packet costs is waiting for memory. Entries are cache lines, an index is asked for
 //! one line in most cases, big tables are in huge pages, and whoever has many packets at a time says so
 //! ([`Nat64::warm_outbound`], [`Nat64::warm_inbound`]): their waiting happens side by side then. [`Nat64::expire`] does the same for
 //! what it ends.
+//!
+//! # Outliving the process
+//! Whoever keeps a copy of the state elsewhere is told by a bit per entry what has changed ([`Nat64::take_changed_sessions`]), reads
+//! that entry without a lock ([`Nat64::saved_session`]), and gives all of it to another engine in the end
+//! ([`Nat64::restore_session`]).
 
 mod blocks;
+mod changes;
 mod config;
 mod entries;
 mod expiry;
+mod export;
 mod hash;
 mod held;
 mod inbound;
@@ -40,6 +47,7 @@ mod index;
 mod look_up;
 mod outbound;
 mod ports;
+mod restore;
 mod slab;
 mod statics;
 mod stored;
@@ -59,6 +67,8 @@ use parking_lot::Mutex;
 
 pub use blocks::HostStanding;
 pub use config::{Filtering, InvalidConfig, MOST_ENTRIES, NatConfig, Quota, Timers};
+pub use export::{Course, RestingPort, SavedBlock, SavedSession};
+pub use restore::NotRestored;
 pub use types::{
     Block, BlockLease, BlockRef, Event, GiveError, Inbound, Mapped, NatUsage, Outbound, Output, Passing,
     PortClass, Protocol, Reached, Refused, Seen, SessionRef, SessionState, SessionView, Signal,
@@ -66,6 +76,7 @@ pub use types::{
 };
 
 use crate::Timestamp;
+use changes::Changes;
 use config::{TimerTicks, moment, tick};
 use entries::{Binding, Host, PortBlock, Session, Subscriber};
 pub(crate) use hash::Hasher;
@@ -103,6 +114,8 @@ pub struct Nat64 {
     /// Which addresses each binding lets in; with address-dependent filtering only.
     permits: Option<(Slab<Permit>, Index)>,
     stored: StoredSyns,
+    /// What a copy elsewhere lacks; if there is one.
+    changes: Option<Changes>,
     outputs: ArrayQueue<Output>,
     outputs_lost: AtomicU64,
     events: Option<ArrayQueue<Event>>,
@@ -162,6 +175,7 @@ impl Nat64 {
             subscriber_index: Index::new(config.max_hosts)?,
             permits,
             stored: StoredSyns::new(config.max_stored_syns),
+            changes: config.track_changes.then(|| Changes::new(config.max_sessions, config.max_blocks)),
             outputs: ArrayQueue::new(OUTPUTS),
             outputs_lost: AtomicU64::new(0),
             events: (config.events > 0).then(|| ArrayQueue::new(config.events)),

@@ -199,6 +199,13 @@ impl PortSet {
         }
     }
 
+    /// What rests since this tick or later, by place, and since when: the last first.
+    pub(super) fn resting_since(&self, since: u32) -> impl Iterator<Item = (u16, u32)> {
+        let places = (0..self.resting).rev().map(|behind| self.place(behind));
+        let ports = places.filter_map(|place| self.ring.get(usize::from(place)));
+        ports.map(|resting| (resting.port, resting.freed())).take_while(move |(_, freed)| *freed >= since)
+    }
+
     /// The port is not used any more: it rests from now on.
     pub(super) fn release(&mut self, port: u16, tick: u32) {
         let last = self.place(self.resting);

@@ -20,9 +20,9 @@ impl Entry {
         address: Ipv4Addr,
         kind: LeaseKind,
         generation: u32,
-        now: Timestamp,
+        (granted, last_seen): (Timestamp, Timestamp),
     ) -> Self {
-        Self { host, address, kind, generation, granted: now, last_seen: AtomicU64::new(now.as_millis()) }
+        Self { host, address, kind, generation, granted, last_seen: AtomicU64::new(last_seen.as_millis()) }
     }
 
     /// The host sent a packet. Times never run backwards: two workers may bring theirs in either order.

@@ -1,10 +1,11 @@
 //! Who holds which address.
 
 mod entry;
+mod saved;
 mod shard;
 mod timers;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -15,6 +16,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::{Lease, LeaseKind, Timestamp, random_key};
 use entry::Entry;
+pub use saved::SavedLease;
 use shard::Index;
 use timers::Timers;
 
@@ -62,6 +64,8 @@ pub struct LeaseTable {
     capacity: usize,
     held: AtomicUsize,
     next_generation: AtomicU32,
+    /// Addresses whose lease has begun or ended since somebody last asked, if anybody does: at most as many as there are.
+    changed: Option<Mutex<HashSet<Ipv4Addr>>>,
 }
 
 impl std::fmt::Debug for LeaseTable {
@@ -84,6 +88,7 @@ impl LeaseTable {
             capacity,
             held: AtomicUsize::new(0),
             next_generation: AtomicU32::new(1),
+            changed: None,
         }
     }
 
@@ -144,6 +149,17 @@ impl LeaseTable {
         kind: LeaseKind,
         now: Timestamp,
     ) -> Result<Lease, InsertError> {
+        self.insert_since(host, address, kind, (now, now))
+    }
+
+    /// The same with the times at which it was granted and its host was last seen.
+    fn insert_since(
+        &self,
+        host: Ipv6Addr,
+        address: Ipv4Addr,
+        kind: LeaseKind,
+        times: (Timestamp, Timestamp),
+    ) -> Result<Lease, InsertError> {
         // Also in a full table a host that has the lease has it.
         if let Some(there) = self.by_address(address)
             && there.host == host
@@ -155,7 +171,7 @@ impl LeaseTable {
             return Err(InsertError::Full(self.capacity));
         }
         let generation = self.next_generation.fetch_add(1, Ordering::Relaxed);
-        let entry = Arc::new(Entry::new(host, address, kind, generation, now));
+        let entry = Arc::new(Entry::new(host, address, kind, generation, times));
         if let Err(there) = self.by_address.insert(&entry) {
             self.held.fetch_sub(1, Ordering::Relaxed);
             return if there.host == host {
@@ -170,7 +186,8 @@ impl LeaseTable {
             return Err(InsertError::HostHasLease(there.lease()));
         }
         if kind == LeaseKind::Dynamic {
-            self.timers.lock().arm(now, host, generation);
+            self.timers.lock().arm(times.1, host, generation);
+            self.note_change(address);
         }
         Ok(entry.lease())
     }
@@ -229,6 +246,8 @@ impl LeaseTable {
             ended.pop_front();
         }
         ended.push_back(Ended { lease, at: now });
+        drop(ended);
+        self.note_change(lease.address);
         Some(lease)
     }
 }

@@ -12,7 +12,8 @@ impl Run {
         self.compare_sessions()?;
         self.compare_blocks()?;
         self.compare_usage()?;
-        self.compare_pool()
+        self.compare_pool()?;
+        self.compare_copy()
     }
 
     /// The pool knows which blocks are free.

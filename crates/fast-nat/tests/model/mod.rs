@@ -16,6 +16,7 @@ pub mod outcomes;
 pub mod pool;
 pub mod ports;
 pub mod replay;
+pub mod restart;
 pub mod run;
 pub mod run_blocks;
 pub mod run_time;

@@ -9,6 +9,7 @@ use super::api::{
 };
 
 use super::operation::{Operation, decide};
+use super::restart::Copy;
 use super::run_blocks::block;
 use super::source::Source;
 use super::{Inside, Model, Outside, Remote, Wrong, tick};
@@ -39,7 +40,9 @@ pub struct Run {
     pub now: u64,
     pub counts: Counts,
     pub done: u64,
-    lost: u64,
+    pub(super) lost: u64,
+    /// A copy of the engine's state, kept by what it says has changed.
+    pub(super) copy: Copy,
     last: VecDeque<(u64, Operation)>,
 }
 
@@ -58,6 +61,7 @@ impl Run {
             counts: Counts::new(),
             done: 0,
             lost: 0,
+            copy: Copy::default(),
             last: VecDeque::new(),
         }
     }

@@ -31,6 +31,7 @@ fn nat() -> NatConfig {
         low_ports: true,
         max_resting_ports: u16::MAX,
         events: 48,
+        track_changes: true,
         seed: None,
     }
 }

@@ -5,6 +5,7 @@ mod idle;
 mod lessees;
 mod permits;
 mod ports;
+mod restore;
 mod sessions;
 
 use std::sync::atomic::Ordering;

@@ -31,6 +31,7 @@ impl Held<'_> {
         data.used[protocol as usize] -= 1;
         let is_idle = data.is_idle();
         drop(data);
+        self.nat.block_changed(block_id);
         if is_idle {
             self.begin_idle(block_id, tick);
         }
@@ -146,7 +147,7 @@ impl Held<'_> {
 }
 
 impl BlockData {
-    fn ports_of(&mut self, protocol: Protocol) -> &mut PortSet {
+    pub(super) fn ports_of(&mut self, protocol: Protocol) -> &mut PortSet {
         if !self.ports[protocol as usize].is_made() {
             let mut ports = PortSet::default();
             let reserved = self.reserved().iter();

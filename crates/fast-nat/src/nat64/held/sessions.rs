@@ -27,7 +27,7 @@ impl Nat64 {
         )
     }
 
-    pub(super) fn timer(&self, protocol: Protocol, state: SessionState) -> u32 {
+    pub(in crate::nat64) fn timer(&self, protocol: Protocol, state: SessionState) -> u32 {
         use SessionState::{Established, V4FinRcv, V6FinRcv};
         match (protocol, state) {
             (Protocol::Tcp, Established | V4FinRcv | V6FinRcv) => self.timers.tcp_established,
@@ -96,6 +96,9 @@ impl Held<'_> {
         if refresh {
             session.refresh(tick);
         }
+        if standing != before {
+            nat.session_changed(found.id);
+        }
         session.count(side, packet.segments.into(), packet.bytes.into());
         self.sooner(found.id, session, standing);
         if let Some(event) = event {
@@ -122,18 +125,6 @@ impl Held<'_> {
         state: SessionState,
         (side, packet, tick): (Side, &Passing<'_>, u32),
     ) -> Result<SessionRef, Refused> {
-        self.touch(3);
-        let nat = self.nat;
-        let binding = nat.bindings.get(binding_id).ok_or(Refused::TableFull)?;
-        let id = nat.sessions.take().ok_or(Refused::TableFull)?;
-        self.touch(Slab::<Session>::made_with(id));
-        let Some(session) = nat.sessions.get(id) else { return Err(Refused::TableFull) };
-        let remote_bits = endpoint(remote.0, remote.1);
-        // Only who was sent to lets others of its address in: an outsider's sessions do not keep the door open.
-        if side == Side::V6 && !self.permit(binding_id, remote.0) {
-            nat.sessions.give_back(id);
-            return Err(Refused::TableFull);
-        }
         let mut standing = Standing::new(bound.protocol(), state);
         standing = match side {
             Side::V6 => standing.with_taken_part(),
@@ -142,36 +133,66 @@ impl Held<'_> {
         if state == SessionState::Established {
             standing = standing.with_answered().with_established();
         }
+        let mut counts = [(0, 0); 2];
+        counts[side.index()] = (packet.segments.into(), packet.bytes.into());
+        let begun =
+            self.put_session(binding_id, bound, endpoint(remote.0, remote.1), standing, tick, counts)?;
+        self.nat.event(begun.id, Event::Started);
+        if state == SessionState::Established {
+            self.nat.event(begun.id, Event::Established);
+        }
+        Ok(begun)
+    }
+
+    /// Puts a session into the table. `counts` are packets and bytes so far, from the IPv6 and from the IPv4 side.
+    pub(in crate::nat64) fn put_session(
+        &mut self,
+        binding_id: u32,
+        bound: &Bound,
+        remote: u64,
+        standing: Standing,
+        seen: u32,
+        counts: [(u64, u64); 2],
+    ) -> Result<SessionRef, Refused> {
+        self.touch(3);
+        let nat = self.nat;
+        let binding = nat.bindings.get(binding_id).ok_or(Refused::TableFull)?;
+        let id = nat.sessions.take().ok_or(Refused::TableFull)?;
+        self.touch(Slab::<Session>::made_with(id));
+        let Some(session) = nat.sessions.get(id) else { return Err(Refused::TableFull) };
+        // Only who was sent to lets others of its address in: an outsider's sessions do not keep the door open.
+        let address = endpoint_parts(remote).0;
+        if standing.taken_part() && !self.permit(binding_id, address) {
+            nat.sessions.give_back(id);
+            return Err(Refused::TableFull);
+        }
         session.binding.store(binding_id, Ordering::Relaxed);
-        session.remote.store(remote_bits, Ordering::Relaxed);
-        session.last_seen.store(tick, Ordering::Relaxed);
+        session.remote.store(remote, Ordering::Relaxed);
+        session.last_seen.store(seen, Ordering::Relaxed);
         session.set_standing(standing);
-        session.count_anew(side, packet.segments.into(), packet.bytes.into());
+        session.count_anew(counts);
         let deadline = nat.deadline(session, standing);
         let version = turn(&session.version);
-        let place = nat.place_by_remote(bound, remote_bits);
+        let place = nat.place_by_remote(bound, remote);
         if !nat.by_remote.insert(place, id) {
             turn(&session.version);
-            if side == Side::V6 {
-                self.withdraw(binding_id, remote.0);
+            if standing.taken_part() {
+                self.withdraw(binding_id, address);
             }
             nat.sessions.give_back(id);
             return Err(Refused::TableFull);
         }
         self.shard.wheel.put(&nat.sessions, id, deadline);
         add(&binding.sessions, 1);
-        if side == Side::V6 {
+        if standing.taken_part() {
             add(&binding.taken_part, 1);
         }
         if binding.hint.load(Ordering::Relaxed) == 0 {
-            binding.hint_remote.store(remote_bits, Ordering::Relaxed);
+            binding.hint_remote.store(remote, Ordering::Relaxed);
             binding.hint.store(id, Ordering::Release);
         }
         self.count_session(bound.protocol(), 1);
-        nat.event(id, Event::Started);
-        if state == SessionState::Established {
-            nat.event(id, Event::Established);
-        }
+        nat.session_changed(id);
         Ok(SessionRef { id, version })
     }
 
@@ -198,6 +219,7 @@ impl Held<'_> {
         }
         let standing = session.standing();
         turn(&session.version);
+        nat.session_changed(id);
         self.count_session(bound.protocol(), -1);
         if standing.taken_part() {
             self.withdraw(binding_id, endpoint_parts(remote).0);
