@@ -10,8 +10,8 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use rfc6052::Prefix;
 
 use crate::config::{
-    self, MssClamp, OffloadsText, OnExit, Partial, PartialPool, Placed, Problems, Prometheus, Settings,
-    Sharing, parse_duration,
+    self, MssClamp, OffloadsText, OnExit, Partial, PartialPool, PartialState, Placed, Problems, Prometheus,
+    Settings, Sharing, parse_duration,
 };
 use crate::logging::LogFormat;
 use crate::who_had::WhoHad;
@@ -117,6 +117,13 @@ pub struct Flags {
     /// Turn IPv4 and IPv6 forwarding on where they are off, and restore them in the end.
     #[arg(long)]
     pub enable_forwarding: bool,
+    /// Keep there what a restart is to go on with: sessions, port blocks, leases. Each interface has a folder of its own in it
+    /// [default: /var/lib/protomask].
+    #[arg(long, value_name = "DIR", conflicts_with = "no_state")]
+    pub state_dir: Option<PathBuf>,
+    /// Keep nothing: a restart ends all sessions.
+    #[arg(long)]
+    pub no_state: bool,
     /// What a clean end does with device, routes and nftables table [default: remove].
     #[arg(long, value_name = "WHAT")]
     pub on_exit: Option<OnExit>,
@@ -164,6 +171,10 @@ impl Flags {
             icmp_source_v4: self.icmp_source_v4.map(|value| Placed::by_flag("--icmp-source-v4", value)),
             icmp_source_v6: self.icmp_source_v6.map(|value| Placed::by_flag("--icmp-source-v6", value)),
             enable_forwarding: self.enable_forwarding.then(|| Placed::by_flag("--enable-forwarding", true)),
+            state: PartialState {
+                dir: self.state_dir.map(|value| Placed::by_flag("--state-dir", value)),
+                none: self.no_state.then(|| Placed::by_flag("--no-state", true)),
+            },
             on_exit: self.on_exit.map(|value| Placed::by_flag("--on-exit", value)),
             prometheus: self.prometheus.map(|value| Placed::by_flag("--prometheus", value)),
             log_format: self.log_format.map(|value| Placed::by_flag("--log-format", value)),
@@ -248,6 +259,28 @@ mod tests {
             let error = Cli::try_parse_from([&["protomask"], wrong].concat()).unwrap_err().to_string();
             assert!(error.contains("--pool-prefix") || error.contains("--sharing"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_flag_about_state_takes_the_place_of_whatever_the_file_says_of_it() {
+        assert_eq!(settings(&[]).state_dir, Some("/var/lib/protomask".into()));
+        assert_eq!(settings(&["--state-dir", "/srv/a"]).state_dir, Some("/srv/a".into()));
+        assert_eq!(settings(&["--no-state"]).state_dir, None);
+        let both = ["protomask", "--no-state", "--state-dir", "/srv/a"];
+        assert!(Cli::try_parse_from(both).unwrap_err().to_string().contains("cannot be used with"));
+        let over = |flags: &[&str], dir: Option<&str>, none: Option<bool>| {
+            let cli = Cli::try_parse_from([&["protomask"], flags].concat()).unwrap();
+            let file = PartialState {
+                dir: dir.map(|dir| Placed::by_flag("the file", dir.into())),
+                none: none.map(|none| Placed::by_flag("the file", none)),
+            };
+            let file = Partial { state: file, ..Partial::default() };
+            cli.flags.partial().over(file).settle(Vec::new()).unwrap().state_dir
+        };
+        assert_eq!(over(&["--no-state"], Some("/srv/b"), None), None);
+        assert_eq!(over(&["--state-dir", "/srv/a"], None, Some(true)), Some("/srv/a".into()));
+        assert_eq!(over(&[], None, Some(true)), None);
+        assert_eq!(over(&[], Some("/srv/b"), None), Some("/srv/b".into()));
     }
 
     #[test]

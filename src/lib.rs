@@ -21,5 +21,6 @@ pub mod run;
 pub mod service;
 pub mod shared;
 pub mod startup;
+pub mod state;
 pub mod supervision;
 pub mod who_had;

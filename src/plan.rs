@@ -3,6 +3,7 @@
 //! Pure: all questions are asked of a [`Snapshot`].
 
 mod mss;
+mod pools;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -115,6 +116,7 @@ impl Plan {
             subscriber_prefix_len: quota.subscriber_prefix_len,
             lease_prefix_len: settings.lease_prefix_len(),
             max_resting_ports: sessions.max_resting_ports,
+            track_changes: settings.state_dir.is_some(),
             events: if settings.records.as_ref().is_some_and(|records| records.sessions) {
                 SESSION_EVENTS
             } else {

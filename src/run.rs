@@ -66,6 +66,7 @@ async fn live(settings: Settings, log: &Logger, log_dropped: Arc<AtomicU64>) -> 
     let announcer = actix_rt::spawn(announce(Arc::clone(&made.shared)));
     let outcome = overseer.run(signals.end(log, made.shared.records.recorder())).await;
     announcer.abort();
+    made.finish_state();
     match outcome {
         Outcome::Shutdown => {
             service::stopping("ending", log);
@@ -140,8 +141,10 @@ async fn announce(shared: Arc<Shared>) {
             continue;
         }
         if problems.is_empty() {
-            info!(shared.log, "ready"; "interface" => &shared.settings.interface);
-            service::status("ready", &shared.log);
+            let notes = shared.notes().join("; ");
+            let status = if notes.is_empty() { "ready".to_owned() } else { format!("ready; {notes}") };
+            service::status(&status, &shared.log);
+            info!(shared.log, "ready"; "interface" => &shared.settings.interface, "notes" => notes);
         } else {
             service::status(&format!("not ready: {}", problems.join("; ")), &shared.log);
             warn!(shared.log, "not ready"; "because" => problems.join("; "));

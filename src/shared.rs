@@ -27,6 +27,7 @@ use crate::datapath::{Ask, Counters, Refusal, Rules, Tables};
 use crate::kernel::sysctl::Forwarding;
 use crate::plan::Plan;
 use crate::records::{Record, Recorder};
+use crate::state;
 use crate::supervision::{Board, Slot};
 
 /// Answers that may lie unread in one worker's inbox. One answer is 40 bytes; when the inbox is full the answer is
@@ -237,6 +238,8 @@ pub struct Shared {
     pub lease_counters: LeaseCounters,
     /// Allocation records.
     pub records: Records,
+    /// How the state is kept that outlives the process.
+    pub state: Arc<state::Status>,
     /// Who has which ports, where that is computed (RFC 7422).
     pub deterministic: Option<Deterministic>,
     /// What `routes` last saw.
@@ -293,6 +296,11 @@ impl Shared {
             problems.push(format!("the kernel does not forward; run: {commands}"));
         }
         problems
+    }
+
+    /// What is not as it could be, and keeps the router from nothing, one sentence each.
+    pub fn notes(&self) -> Vec<String> {
+        self.state.notes()
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 use arc_swap::ArcSwap;
 use easy_tun::{Device, DeviceBuilder, Offloads};
 use fast_nat::nat64::{InvalidConfig, Nat64};
-use fast_nat::{Deterministic, InvalidDeterministic, LeaseTable};
+use fast_nat::{Deterministic, InvalidDeterministic, LeaseKind, LeaseTable};
 use parking_lot::Mutex;
 use rtnl::Snapshot;
 use slog::{Logger, debug, info, warn};
@@ -19,7 +19,7 @@ use slog::{Logger, debug, info, warn};
 use crate::actors::metrics::MetricsBlueprint;
 use crate::actors::pool::PoolBlueprint;
 use crate::actors::routes::{RoutesBlueprint, describe_allowed};
-use crate::actors::sessions::{SessionsBlueprint, place_forwards, place_static_pairs};
+use crate::actors::sessions::{SessionsBlueprint, flow_of, place_forwards, place_static_pairs};
 use crate::actors::tun::TunBlueprint;
 use crate::config::{DEFAULT_PROMETHEUS, OnExit, Prometheus, Settings, Sharing};
 use crate::datapath::Tables;
@@ -31,8 +31,9 @@ use crate::kernel::preflight::{self, Intent, NoDefaultPool, Problem};
 use crate::kernel::sysctl::{SysctlError, Sysctls};
 use crate::kernel::{LINK_ALIAS, masquerade};
 use crate::plan::Plan;
-use crate::records::{self, Recorder, RecordsConfig};
+use crate::records::{self, Record, Recorder, RecordsConfig, What};
 use crate::shared::{Desk, PoolGauges, Records, Shared};
+use crate::state::{self, FolderError, Opened, Restoring};
 use crate::supervision::{Board, Child, Concern};
 use crate::who_had;
 
@@ -65,6 +66,15 @@ pub enum StartError {
     /// The plan of deterministic mode cannot be made.
     #[error("the plan of deterministic mode cannot be made: {0}")]
     Deterministic(#[from] InvalidDeterministic),
+    /// The state of an earlier run cannot be had.
+    #[error("the state cannot be kept: {0}")]
+    State(#[from] FolderError),
+    /// What an earlier run left cannot be put back.
+    #[error("the state of an earlier run cannot be put back: {0}")]
+    Restore(String),
+    /// The thread that keeps the state cannot be started.
+    #[error("the thread that keeps the state cannot be started")]
+    StateThread(#[source] io::Error),
     /// Allocation records cannot be kept.
     #[error(transparent)]
     Records(#[from] records::StartError),
@@ -109,6 +119,9 @@ impl StartError {
             | Self::Sysctl(_)
             | Self::StaticPair(_)
             | Self::Nat(_)
+            | Self::State(_)
+            | Self::Restore(_)
+            | Self::StateThread(_)
             | Self::Records(_)
             | Self::Listen { .. } => Exit::Failed,
         }
@@ -122,6 +135,8 @@ pub struct SetUp {
     pub shared: Arc<Shared>,
     device: Device,
     sysctls: Sysctls,
+    /// Keeps the state that outlives the process.
+    state: Option<state::Guard>,
     /// Writes what the records' queue still holds when it is dropped.
     _records: Option<records::Guard>,
 }
@@ -144,8 +159,9 @@ pub async fn set_up(
     let desks = (0..settings.num_queues).map(|_| Desk::new()).collect::<io::Result<_>>();
     let desks = desks.map_err(StartError::Desks)?;
     let deterministic = who_had::plan(&settings).transpose()?;
+    let rules = plan.rules(&settings, &snapshot);
     let tables = Tables {
-        leases: LeaseTable::new(plan.capacity(&settings), settings.address_rest),
+        leases: lease_table(&plan, &settings),
         nat: Nat64::new(plan.nat(&settings))?,
         fragments: Fragments::new(fragments::Limits {
             memory: settings.fragments.memory,
@@ -165,13 +181,26 @@ pub async fn set_up(
     let prepared = async {
         place_static_pairs(&tables.leases, &settings.static_pairs).map_err(StartError::StaticPair)?;
         place_forwards(&tables.nat, &settings.forwards).map_err(StartError::StaticPair)?;
-        let records = start_records(&settings, deterministic.as_ref(), log)?;
+        // Behind the device, like the address for metrics.
+        let mut state = Opened::open(settings.state_dir.as_deref(), &settings.interface, log)?;
+        let (recorder, guard) = start_records(&settings, deterministic.as_ref(), log)?;
+        let records = Records::new(recorder);
+        let restoring = Restoring {
+            settings: &settings,
+            plan: &plan,
+            rules: &rules,
+            deterministic: deterministic.as_ref(),
+            nat: &tables.nat,
+            leases: &tables.leases,
+        };
+        state.restore(&restoring).map_err(StartError::Restore)?;
+        record_restored(&restoring, &records);
         // Behind the device: a second router of the same name is told about the name, not about the port.
         let metrics_listener = listen(settings.prometheus, log)?;
         made.prepare(&plan, &snapshot).await?;
-        Ok((metrics_listener, records))
+        Ok((metrics_listener, records, guard, state))
     };
-    let (metrics_listener, (recorder, records_guard)) = match prepared.await {
+    let (metrics_listener, records, records_guard, state) = match prepared.await {
         Ok(prepared) => prepared,
         Err(error) => {
             // What an earlier run left is for the start that succeeds.
@@ -184,7 +213,7 @@ pub async fn set_up(
     describe(&settings, &plan, &snapshot, metrics_listener.as_ref(), log);
     describe_offloads(&settings, device.offloads(), log);
 
-    let rules = plan.rules(&settings, &snapshot);
+    let (state, keeper) = state.split();
     let shared = Shared {
         log: log.clone(),
         rules: ArcSwap::from_pointee(rules),
@@ -196,7 +225,8 @@ pub async fn set_up(
         desks,
         pool_gauges: plan.pools.iter().map(|pool| PoolGauges::new(pool.net, unit_of(pool.sharing))).collect(),
         lease_counters: crate::shared::LeaseCounters::default(),
-        records: Records::new(recorder),
+        records,
+        state,
         deterministic,
         kernel: Mutex::default(),
         kernel_repairs: AtomicU64::new(0),
@@ -207,7 +237,39 @@ pub async fn set_up(
         settings,
         plan,
     };
-    Ok(SetUp { shared: Arc::new(shared), device, sysctls, _records: records_guard })
+    let shared = Arc::new(shared);
+    let state = keeper.map(|keeper| keeper.start(&shared)).transpose().map_err(StartError::StateThread)?;
+    Ok(SetUp { shared, device, sysctls, state, _records: records_guard })
+}
+
+/// The table of leases; it notes what changes, if somebody keeps a copy.
+fn lease_table(plan: &Plan, settings: &Settings) -> LeaseTable {
+    let table = LeaseTable::new(plan.capacity(settings), settings.address_rest);
+    if settings.state_dir.is_some() { table.tracking_changes() } else { table }
+}
+
+/// The first record of this run ends whatever an earlier one had given: what is back is recorded anew.
+fn record_restored(restored: &Restoring<'_>, records: &Records) {
+    let (nat, at, reason) = (restored.nat, crate::clock::now(), "restored");
+    let tell = |host, address, what| records.tell(Record { at, host, address, what, reason });
+    if records.recorder().is_none() {
+        return;
+    }
+    for lease in restored.leases.leases().filter(|lease| lease.kind == LeaseKind::Dynamic) {
+        tell(lease.host, lease.address, What::LeaseGiven);
+    }
+    if restored.deterministic.is_none() {
+        for block in nat.blocks() {
+            let (first_port, last_port) = (block.first_port, block.first_port + (block.size - 1));
+            tell(block.host, block.address, What::BlockGiven { first_port, last_port });
+        }
+    }
+    if restored.settings.records.as_ref().is_some_and(|records| records.sessions) {
+        for session in nat.sessions() {
+            let what = What::SessionStarted(flow_of(&session));
+            tell(session.outbound.host, session.inbound.address, what);
+        }
+    }
 }
 
 impl SetUp {
@@ -223,6 +285,17 @@ impl SetUp {
             Concern::Metrics => Child::new(concern, board, MetricsBlueprint(shared()), &directory.metrics),
         };
         Concern::ALL.map(child).into()
+    }
+
+    /// The last of the state is written. A clean end need do no more: the files are always such that they can be gone on with.
+    pub fn finish_state(&self) {
+        let Some(state) = &self.state else { return };
+        if !state.finish(state::FAREWELL) {
+            warn!(
+                self.shared.log,
+                "the last of the state was not written; the next start finds it as it was before"
+            );
+        }
     }
 
     /// A clean end: takes away what was made, or leaves it for the next start, as the settings say.

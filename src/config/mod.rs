@@ -14,6 +14,7 @@ mod settle;
 mod text;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use easy_tun::Offloads;
@@ -32,7 +33,7 @@ pub use nat::{
 };
 pub use partial::{
     Partial, PartialDeterministic, PartialEam, PartialForward, PartialPool, PartialQuota, PartialRecords,
-    PartialSessions, PartialTimers,
+    PartialSessions, PartialState, PartialTimers,
 };
 pub use place::{Place, Placed, Problem, Problems};
 pub use pools::{PoolSettings, Pools, pools_of};
@@ -102,6 +103,8 @@ pub struct Settings {
     pub records: Option<RecordSettings>,
     /// Ports by computation. With it, [`BlockFor::Subscriber`] holds and no quota of ports.
     pub deterministic: Option<DeterministicSettings>,
+    /// The folder in which state that outlives the process has a folder; `None`: none is kept.
+    pub state_dir: Option<PathBuf>,
     /// How long a host may be silent before its lease ends.
     pub reservation_timeout: Duration,
     /// How long an address rests after a lease.

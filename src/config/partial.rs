@@ -32,6 +32,7 @@ pub struct Partial {
     pub fragments_memory: Option<Placed<usize>>,
     pub records: PartialRecords,
     pub deterministic: PartialDeterministic,
+    pub state: PartialState,
     pub reservation_timeout: Option<Placed<Duration>>,
     pub address_rest: Option<Placed<Duration>>,
     pub max_leases_per_subnet: Option<Placed<u32>>,
@@ -80,6 +81,7 @@ impl Partial {
             fragments_memory: self.fragments_memory.or(below.fragments_memory),
             records: self.records.over(below.records),
             deterministic: self.deterministic.over(below.deterministic),
+            state: self.state.over(below.state),
             reservation_timeout: self.reservation_timeout.or(below.reservation_timeout),
             address_rest: self.address_rest.or(below.address_rest),
             max_leases_per_subnet: self.max_leases_per_subnet.or(below.max_leases_per_subnet),
@@ -108,6 +110,22 @@ impl Partial {
             log_level: self.log_level.or(below.log_level),
             verbosity: self.verbosity.saturating_add(below.verbosity),
         }
+    }
+}
+
+/// Where state is kept that outlives the process, or that none is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PartialState {
+    /// There.
+    pub dir: Option<Placed<PathBuf>>,
+    /// Whether none is.
+    pub none: Option<Placed<bool>>,
+}
+
+impl PartialState {
+    /// Each of the two takes the place of what either says below.
+    fn over(self, below: Self) -> Self {
+        if self == Self::default() { below } else { self }
     }
 }
 

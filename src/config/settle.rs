@@ -73,6 +73,7 @@ impl Partial {
             },
             records,
             deterministic,
+            state_dir: check.state(self.state),
             reservation_timeout: check.between(
                 self.reservation_timeout,
                 DEFAULT_RESERVATION_TIMEOUT,

@@ -69,6 +69,7 @@ fn every_key_is_read() {
         icmp_router_pool = "192.0.2.0/28"
         enable_forwarding = true
         on_exit = "keep"
+        state_dir = "/srv/protomask"
         prometheus = "off"
         [log]
         format = "json"
@@ -226,6 +227,7 @@ fn every_key_is_read() {
             sessions: true,
         }),
         deterministic: None,
+        state_dir: Some("/srv/protomask".into()),
         reservation_timeout: Duration::from_mins(90),
         address_rest: Duration::from_secs(5),
         max_leases_per_subnet: Some(7),

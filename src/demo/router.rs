@@ -47,7 +47,7 @@ impl Router {
         // A name of its own: what is kept by interface name under /run is that of a router on this host.
         command.args(["--interface", &format!("demo{}", std::process::id())]);
         command.args(["--translation-prefix", &PREFIX.to_string(), "--pool-prefix", &POOL.to_string()]);
-        command.args(["--prometheus", &HTTP.to_string(), "--log-format", "terminal"]);
+        command.args(["--no-state", "--prometheus", &HTTP.to_string(), "--log-format", "terminal"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = end_with_parent(&mut command).spawn().map_err(|error| error.to_string())?;
         let log = Arc::new(Log::default());

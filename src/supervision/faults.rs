@@ -16,6 +16,12 @@ pub enum Point {
     Worker,
     /// In a packet worker, with a batch in hand: it never comes back.
     WorkerHang,
+    /// Where the state's files are handed to the kernel: an error, as of a full disk.
+    StateWrite,
+    /// Where they are brought to the disk: an error.
+    StateSync,
+    /// Where a new snapshot takes the place of the old one: an error.
+    StateRename,
 }
 
 #[cfg(feature = "fault-injection")]
@@ -26,8 +32,8 @@ mod armed {
     /// The faults that are armed for one concern: how many times each point will still strike.
     #[derive(Debug, Default)]
     pub struct Faults {
-        left: [AtomicU32; 5],
-        struck: [AtomicU32; 5],
+        left: [AtomicU32; 8],
+        struck: [AtomicU32; 8],
     }
 
     impl Faults {

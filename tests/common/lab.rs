@@ -35,7 +35,9 @@ impl Lab {
 
     pub(crate) fn with(options: &TopologyOptions) -> Self {
         let files = Files::new();
-        std::fs::create_dir(files.path().join("run")).unwrap();
+        for name in ["run", "lib"] {
+            std::fs::create_dir(files.path().join(name)).unwrap();
+        }
         Self { topology: Topology::with(options).unwrap(), files }
     }
 
@@ -49,16 +51,29 @@ impl Lab {
         self.files.path().join("run")
     }
 
-    /// The program in the router's namespace, with the laboratory's `/run`.
+    /// The laboratory's `/var/lib`.
+    pub(crate) fn lib_directory(&self) -> PathBuf {
+        self.files.path().join("lib")
+    }
+
+    /// The program in the router's namespace, with the laboratory's `/run` and `/var/lib`.
     pub(crate) fn protomask(&self) -> Command {
         self.command_after(&format!("mount --bind '{}' /run", self.run_directory().display()))
     }
 
-    /// The program in the router's namespace, after a shell command in a mount namespace of its own.
+    /// The program in the router's namespace, after a shell command in a mount namespace of its own, where `/var/lib` is the
+    /// laboratory's.
     pub(crate) fn command_after(&self, preparation: &str) -> Command {
         let mut command = self.router.command("unshare");
+        let lib = format!("mount --bind '{}' /var/lib", self.lib_directory().display());
         // Each `exec` keeps the process number, so the child is the program itself.
-        command.args(["--mount", "sh", "-c", &format!("{preparation} && exec \"$0\" \"$@\""), PROTOMASK]);
+        command.args([
+            "--mount",
+            "sh",
+            "-c",
+            &format!("{lib} && {preparation} && exec \"$0\" \"$@\""),
+            PROTOMASK,
+        ]);
         command
     }
 

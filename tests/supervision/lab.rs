@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use fast_nat::Lease;
 use netlab::{Namespace, PingOptions, PingOutcome, Topology, TopologyOptions, http_get, ping};
-use protomask::config::{Partial, PartialPool, PartialTimers, Placed, Prometheus, Sharing};
+use protomask::config::{Partial, PartialPool, PartialState, PartialTimers, Placed, Prometheus, Sharing};
 use protomask::datapath::{DropReason, Refusal};
 use protomask::shared::Shared;
 use protomask::startup::set_up;
@@ -57,6 +58,8 @@ pub(crate) struct Wanted {
     pub(crate) sharing: Sharing,
     /// UDP sessions, resting ports and idle blocks last so long.
     pub(crate) short_timers: Option<Duration>,
+    /// Where state is kept, if any is.
+    pub(crate) state_dir: Option<PathBuf>,
 }
 
 impl Default for Wanted {
@@ -69,6 +72,7 @@ impl Default for Wanted {
             reservation_timeout: Duration::from_mins(10),
             sharing: Sharing::Exclusive,
             short_timers: None,
+            state_dir: None,
         }
     }
 }
@@ -103,6 +107,10 @@ impl Lab {
             num_queues: Some(flag(wanted.queues)),
             reservation_timeout: Some(flag(wanted.reservation_timeout)),
             hold_timeout: Some(flag(Duration::from_mins(1))),
+            state: PartialState {
+                dir: wanted.state_dir.clone().map(flag),
+                none: wanted.state_dir.is_none().then(|| flag(true)),
+            },
             prometheus: Some(flag(Prometheus::At((Ipv4Addr::LOCALHOST, HTTP_PORT).into()))),
             ..Partial::default()
         };

@@ -29,7 +29,7 @@ use futures::future::LocalBoxFuture;
 use slog::{Logger, debug, info, o, warn};
 use tokio::net::TcpListener;
 
-pub use messages::{ListProblems, Scrape};
+pub use messages::{ListProblems, Readiness, Scrape};
 
 use crate::shared::Shared;
 use crate::supervision::faults::Point;
@@ -140,7 +140,7 @@ impl Handler<ListProblems> for MetricsActor {
     type Result = MessageResult<ListProblems>;
 
     fn handle(&mut self, _: ListProblems, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.shared.problems())
+        MessageResult(Readiness { problems: self.shared.problems(), notes: self.shared.notes() })
     }
 }
 

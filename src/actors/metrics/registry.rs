@@ -33,6 +33,7 @@ impl Collector for Sample {
         self.records(&mut out)?;
         self.concerns(&mut out)?;
         self.kernel(&mut out)?;
+        self.state(&mut out)?;
         self.process(&mut out)
     }
 }
@@ -306,6 +307,56 @@ impl Sample {
             each(&[("direction", to_router)], device.tx_errors)?;
             each(&[("direction", from_router)], device.rx_errors)
         })
+    }
+
+    fn state(&self, out: &mut Families<'_>) -> fmt::Result {
+        out.gauge(
+            "state_kept",
+            "Whether sessions, port blocks and leases are kept for the next start.",
+            u64::from(self.state.as_ref().is_some_and(|state| state.kept)),
+        )?;
+        let Some(state) = &self.state else { return Ok(()) };
+        out.gauge(
+            "state_failing",
+            "Whether the state cannot be written just now.",
+            u64::from(state.failing),
+        )?;
+        out.counter(
+            "state_write_errors",
+            "Failures to write the state; it was tried again.",
+            state.write_errors,
+        )?;
+        if let Some(age) = state.snapshot_age {
+            out.seconds(
+                "state_snapshot_age",
+                "Time since the last snapshot of the state.",
+                age.as_secs_f64(),
+            )?;
+        }
+        out.gauge("state_snapshot_bytes", "Size of the last snapshot of the state.", state.snapshot_bytes)?;
+        out.gauge("state_journal_bytes", "Size of the journal behind it.", state.journal_bytes)?;
+        out.gauge(
+            "state_set_aside",
+            "Whether this start found state that could not be trusted, and set it aside.",
+            u64::from(state.set_aside),
+        )?;
+        out.gauges("state_restored", "Entries of an earlier run that this start put back.", |each| {
+            state.restored.iter().try_for_each(|(entry, count)| each(&[("entry", entry)], *count))
+        })?;
+        out.gauges(
+            "state_dropped",
+            "Entries of an earlier run that no longer fit, by the reason.",
+            |each| {
+                state.dropped.iter().try_for_each(|((entry, reason), count)| {
+                    each(&[("entry", entry.as_str()), ("reason", reason)], *count)
+                })
+            },
+        )?;
+        out.seconds(
+            "state_restore_duration",
+            "How long it took this start to read the state and put it back.",
+            state.restore_took.as_secs_f64(),
+        )
     }
 
     fn process(&self, out: &mut Families<'_>) -> fmt::Result {

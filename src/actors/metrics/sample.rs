@@ -11,6 +11,7 @@ use rtnl::LinkStats;
 use crate::clock;
 use crate::datapath::{Counter, Counters, DropReason, Traffic};
 use crate::shared::{PoolGauges, Shared};
+use crate::state::{Entry, Keeping, Outcome, Status};
 use crate::supervision::{Concern, Exit, State};
 
 /// Packets and their bytes.
@@ -96,6 +97,8 @@ pub(super) struct Sample {
     pub(super) link_up: bool,
     pub(super) ready: bool,
     pub(super) log_dropped: u64,
+    /// `None`: no state is wanted.
+    pub(super) state: Option<StateSample>,
     /// `None`: the kernel did not tell, and the figures are left out.
     pub(super) device: Option<LinkStats>,
     pub(super) scrape_errors: u64,
@@ -175,6 +178,7 @@ impl Sample {
             link_up: kernel.link_up,
             ready: shared.problems().is_empty(),
             log_dropped: shared.log_dropped.load(Ordering::Relaxed),
+            state: StateSample::of(&shared.state),
             device,
             scrape_errors,
             uptime: uptime.so_far(),
@@ -192,6 +196,46 @@ impl From<&PoolGauges> for PoolSample {
             resting: gauges.resting.load(Ordering::Relaxed),
             high_water: gauges.high_water.load(Ordering::Relaxed),
         }
+    }
+}
+
+/// How the state is kept that outlives the process.
+#[derive(Debug, Default)]
+pub(super) struct StateSample {
+    pub(super) kept: bool,
+    pub(super) failing: bool,
+    pub(super) write_errors: u64,
+    /// `None`: there is no snapshot yet.
+    pub(super) snapshot_age: Option<Duration>,
+    pub(super) snapshot_bytes: u64,
+    pub(super) journal_bytes: u64,
+    pub(super) set_aside: bool,
+    /// By kind.
+    pub(super) restored: Vec<(&'static str, u64)>,
+    /// By kind and reason.
+    pub(super) dropped: Vec<((Entry, &'static str), u64)>,
+    pub(super) restore_took: Duration,
+}
+
+impl StateSample {
+    fn of(status: &Status) -> Option<Self> {
+        if status.keeping == Keeping::Off {
+            return None;
+        }
+        let outcome = status.outcome.as_ref();
+        let restored = |entry| outcome.map_or(0, |outcome: &Outcome| outcome.restored(entry));
+        Some(Self {
+            kept: matches!(status.keeping, Keeping::In(_)),
+            failing: status.is_failing(),
+            write_errors: status.write_errors.load(Ordering::Relaxed),
+            snapshot_age: status.snapshot_age(),
+            snapshot_bytes: status.snapshot_bytes.load(Ordering::Relaxed),
+            journal_bytes: status.journal_bytes.load(Ordering::Relaxed),
+            set_aside: status.set_aside.is_some(),
+            restored: Entry::ALL.map(|entry| (entry.as_str(), restored(entry))).into(),
+            dropped: outcome.map(|outcome| outcome.dropped.clone().into_iter().collect()).unwrap_or_default(),
+            restore_took: status.took,
+        })
     }
 }
 

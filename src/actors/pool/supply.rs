@@ -4,14 +4,11 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 
 use fast_nat::nat64::{BlockLease, BlockRef, PortClass};
-use fast_nat::{
-    BlockPool, BlockPoolConfig, BlockRefusal, Deterministic, Granted, LeasePool, PoolConfig, PortNet,
-    Timestamp, Usage,
-};
+use fast_nat::{BlockPool, BlockRefusal, Deterministic, Granted, LeasePool, Timestamp, Usage};
 use ipnet::Ipv4Net;
 use slog::{Logger, debug, info, warn};
 
-use crate::config::{PoolSettings, Sharing, pools_of};
+use crate::config::{Sharing, pools_of};
 use crate::datapath::{Ask, Refusal};
 use crate::error::chain;
 use crate::records::{Record, What};
@@ -29,36 +26,9 @@ impl Supply {
     /// Reads from the tables what is under lease.
     pub(super) fn new(shared: &Shared, log: Logger) -> Result<Self, String> {
         let (plan, settings) = (&shared.plan, &shared.settings);
-        let of = |sharing| plan.pools.iter().filter(move |pool: &&PoolSettings| pool.sharing == sharing);
-        let mapped = settings.mapped_within(plan.nets().into_iter());
-        let config = PoolConfig {
-            pools: of(Sharing::Exclusive).map(|pool| pool.net).collect(),
-            reserved: mapped.iter().copied().chain([plan.router_address]).collect(),
-            max_leases_per_subnet: plan.max_leases_per_subnet(settings),
-            rest: settings.address_rest,
-        };
-        let mut addresses = LeasePool::new(&config).map_err(|error| chain(&error))?;
+        let mut addresses = LeasePool::new(&plan.lease_pool(settings)).map_err(|error| chain(&error))?;
         addresses.rebuild(&shared.tables.leases, crate::clock::now());
-        let nets = of(Sharing::Ports).map(|pool| PortNet {
-            net: pool.net,
-            first_port: pool.ports.first(),
-            last_port: pool.ports.last(),
-            reserved_ports: pool.reserved(),
-        });
-        // The router's own address is shared like the others: what is for nobody else is for the router.
-        let config = BlockPoolConfig {
-            nets: nets.collect(),
-            block_size: settings.sessions.block_size,
-            max_ports_per_subscriber: settings.quota.most_ports(plan.automatic),
-            reserved_addresses: mapped,
-            reserved_endpoints: settings
-                .forwards
-                .iter()
-                .map(|forward| (forward.address, forward.port))
-                .collect(),
-            seed: None,
-        };
-        let mut blocks = BlockPool::new(&config).map_err(|error| chain(&error))?;
+        let mut blocks = BlockPool::new(&plan.block_pool(settings)).map_err(|error| chain(&error))?;
         blocks.rebuild(&shared.tables.nat);
         Ok(Self { addresses, blocks, log })
     }

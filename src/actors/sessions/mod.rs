@@ -100,7 +100,7 @@ pub(crate) fn place_static_pairs(leases: &LeaseTable, pairs: &[StaticPair]) -> R
 }
 
 /// The ports of a session and its other end, as records have them.
-fn flow_of(view: &SessionView) -> records::Flow {
+pub(crate) fn flow_of(view: &SessionView) -> records::Flow {
     records::Flow {
         protocol: match view.outbound.protocol {
             Protocol::Tcp => records::Protocol::Tcp,

@@ -6,12 +6,14 @@ mod pools;
 mod routers;
 mod timers;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use humantime::format_duration;
 use ipnet::Ipv4Net;
 
-use super::{DEFAULT_INTERFACE, Placed, Problem};
+use super::{DEFAULT_INTERFACE, PartialState, Placed, Problem};
+use crate::state::DEFAULT_FOLDER;
 
 pub(super) use hosts::OwnAddresses;
 
@@ -30,6 +32,30 @@ pub(super) struct Check<'p> {
 impl Check<'_> {
     pub(super) fn wrong<T>(&mut self, placed: &Placed<T>, message: String) {
         self.problems.push(Problem { place: placed.place.clone(), message });
+    }
+
+    /// The folder for state that outlives the process, if any is kept.
+    pub(super) fn state(
+        &mut self,
+        PartialState { dir: folder, none: no_state }: PartialState,
+    ) -> Option<PathBuf> {
+        if let Some(placed) = &folder {
+            let path = placed.value.display();
+            if !placed.value.is_absolute() {
+                let message = format!(
+                    "state_dir: {path} does not begin with /; a service starts in no certain directory"
+                );
+                self.wrong(placed, message);
+            }
+            if let Some(no_state) = no_state.as_ref().filter(|no_state| no_state.value) {
+                self.wrong(
+                    no_state,
+                    "state_dir says where state is kept, and no_state that none is: not both".to_owned(),
+                );
+            }
+        }
+        let is_wanted = !is_true(no_state.as_ref());
+        is_wanted.then(|| folder.map_or_else(|| DEFAULT_FOLDER.into(), |placed| placed.value))
     }
 
     /// The value, or the default where none was given, or where it is out of bounds.

@@ -5,7 +5,7 @@ use toml::de::DeTable;
 
 use super::super::partial::{
     PartialDeterministic, PartialEam, PartialForward, PartialPool, PartialQuota, PartialRecords,
-    PartialSessions, PartialTimers,
+    PartialSessions, PartialState, PartialTimers,
 };
 use super::super::text::NetOrAddress;
 use super::super::{Partial, Placed, PortRange, StaticPair};
@@ -17,6 +17,10 @@ impl<'t> Reader<'t> {
         let mut partial = Partial {
             interface: self.value(&mut top, "interface"),
             translation_prefixes: self.one_or_more(&mut top, "translation_prefix"),
+            state: PartialState {
+                dir: self.value(&mut top, "state_dir"),
+                none: self.value(&mut top, "no_state"),
+            },
             reservation_timeout: self.duration(&mut top, "reservation_timeout"),
             address_rest: self.duration(&mut top, "address_rest"),
             max_leases_per_subnet: self.value(&mut top, "max_leases_per_subnet"),

@@ -144,6 +144,20 @@ fn records_go_to_one_place() {
     ]);
 }
 
+#[test]
+fn state_is_kept_in_a_folder_or_not_at_all() {
+    let folder = |text: &str| parse(text).unwrap().state_dir;
+    assert_eq!(folder(""), Some("/var/lib/protomask".into()));
+    assert_eq!(folder("state_dir = \"/srv/a\""), Some("/srv/a".into()));
+    assert_eq!(folder("state_dir = \"/srv/a\"\nno_state = false"), Some("/srv/a".into()));
+    assert_eq!(folder("no_state = true"), None);
+    refused(&[
+        ("state_dir = \"state\"", "1:13", "state does not begin with /"),
+        ("state_dir = \"/srv/a\"\nno_state = true", "2:12", "not both"),
+        ("no_state = \"yes\"", "1:12", "no_state"),
+    ]);
+}
+
 /// 16 addresses with 63 times 1024 ports each.
 const POOL: &str = "[[pool]]\nprefix = \"192.0.2.0/28\"\n";
 

@@ -26,7 +26,10 @@ impl Handler<Scrape> for StandIn {
 impl Handler<ListProblems> for StandIn {
     type Result = MessageResult<ListProblems>;
     fn handle(&mut self, _: ListProblems, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.problems.clone())
+        // Notes are told from problems by how they begin.
+        let (notes, problems) =
+            self.problems.iter().cloned().partition(|text: &String| text.starts_with("runs"));
+        MessageResult(Readiness { problems, notes })
     }
 }
 
@@ -90,6 +93,11 @@ async fn readiness_is_a_word_or_the_list_of_what_is_missing() {
     let not_ready = request(address, "GET /readyz").await;
     assert!(not_ready.starts_with("HTTP/1.1 503 "), "{not_ready}");
     assert!(not_ready.ends_with("\r\n\r\ntun is starting\nthe link is down\n"), "{not_ready}");
+    let note = request(serving(&["runs without state"], Bounds::default()).await, "GET /readyz").await;
+    assert!(
+        note.starts_with("HTTP/1.1 200 ") && note.ends_with("ready\nnote: runs without state\n"),
+        "{note}"
+    );
     let health = request(address, "GET /healthz").await;
     assert!(
         health.starts_with("HTTP/1.1 200 ") && health.ends_with("\r\n\r\nok\n"),

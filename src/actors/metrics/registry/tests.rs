@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::*;
-use crate::actors::metrics::sample::{ConcernSample, Flow, PoolSample};
+use crate::actors::metrics::sample::{ConcernSample, Flow, PoolSample, StateSample};
 
 fn sample() -> Sample {
     Sample {
@@ -26,6 +26,13 @@ fn sample() -> Sample {
         device: Some(rtnl::LinkStats { tx_dropped: 4, ..rtnl::LinkStats::default() }),
         uptime: Duration::from_millis(1500),
         ready: true,
+        state: Some(StateSample {
+            kept: true,
+            snapshot_age: Some(Duration::from_secs(3)),
+            snapshot_bytes: 4096,
+            dropped: vec![((crate::state::Entry::Session, "over"), 5)],
+            ..StateSample::default()
+        }),
         ..Sample::default()
     }
 }
@@ -102,6 +109,10 @@ fn figures_stand_under_their_labels() {
         "protomask_device_dropped_packets_total{direction=\"to_router\"} 4",
         "protomask_leases 0",
         "protomask_ready 1",
+        "protomask_state_kept 1",
+        "protomask_state_snapshot_age_seconds 3.0",
+        "protomask_state_snapshot_bytes 4096",
+        "protomask_state_dropped{entry=\"session\",reason=\"over\"} 5",
         "protomask_uptime_seconds 1.5",
         concat!("protomask_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
     ] {
@@ -114,5 +125,9 @@ fn what_the_kernel_does_not_tell_is_left_out_and_the_rest_is_there() {
     let without = encode(Sample { device: None, scrape_errors: 3, ..sample() });
     assert!(!without.contains("protomask_device_packets"));
     assert!(without.contains("\nprotomask_scrape_errors_total 3\n"));
+    let stateless = encode(Sample { state: None, ..sample() });
+    assert!(
+        stateless.contains("\nprotomask_state_kept 0\n") && !stateless.contains("protomask_state_failing")
+    );
     assert!(without.contains("protomask_leases_capacity") && without.ends_with("# EOF\n"));
 }
