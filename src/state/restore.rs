@@ -71,6 +71,11 @@ pub enum Dropped {
 }
 
 impl Dropped {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        NotRestored::ALL.into_iter().map(Self::Refused).chain([Self::NoPrefix, Self::NotAllowed])
+    }
+
     /// The word in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -109,6 +114,11 @@ impl Outcome {
     /// How many of these are back.
     pub fn restored(&self, entry: Entry) -> u64 {
         self.restored.get(&entry).copied().unwrap_or_default()
+    }
+
+    /// How many of these are not back for this reason.
+    pub fn dropped(&self, entry: Entry, reason: Dropped) -> u64 {
+        self.dropped.get(&(entry, reason.as_str())).copied().unwrap_or_default()
     }
 
     /// How many are not back, of all kinds.

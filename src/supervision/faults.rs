@@ -22,6 +22,8 @@ pub enum Point {
     StateSync,
     /// Where a new snapshot takes the place of the old one: an error.
     StateRename,
+    /// Where the state's journal is looked at: it is taken for too long, and a new snapshot is written.
+    StateSnapshot,
 }
 
 #[cfg(feature = "fault-injection")]
@@ -32,8 +34,8 @@ mod armed {
     /// The faults that are armed for one concern: how many times each point will still strike.
     #[derive(Debug, Default)]
     pub struct Faults {
-        left: [AtomicU32; 8],
-        struck: [AtomicU32; 8],
+        left: [AtomicU32; 9],
+        struck: [AtomicU32; 9],
     }
 
     impl Faults {

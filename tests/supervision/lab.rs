@@ -60,6 +60,8 @@ pub(crate) struct Wanted {
     pub(crate) short_timers: Option<Duration>,
     /// Where state is kept, if any is.
     pub(crate) state_dir: Option<PathBuf>,
+    /// The name of its device, if not one of its own.
+    pub(crate) interface: Option<String>,
 }
 
 impl Default for Wanted {
@@ -73,6 +75,7 @@ impl Default for Wanted {
             sharing: Sharing::Exclusive,
             short_timers: None,
             state_dir: None,
+            interface: None,
         }
     }
 }
@@ -87,7 +90,8 @@ impl Lab {
         }
         let options = TopologyOptions { addresses_per_client: wanted.hosts, ..TopologyOptions::default() };
         let topology = Topology::with(&options).unwrap();
-        let interface = format!("sv{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let own = || format!("sv{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let interface = wanted.interface.clone().unwrap_or_else(own);
         let pools = wanted.pools.iter().map(|net| PartialPool {
             sharing: Some(flag(wanted.sharing)),
             ..PartialPool::new(flag(net.parse().unwrap()))

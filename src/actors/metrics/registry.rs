@@ -347,7 +347,7 @@ impl Sample {
             "state_dropped",
             "Entries of an earlier run that no longer fit, by the reason.",
             |each| {
-                state.dropped.iter().try_for_each(|((entry, reason), count)| {
+                state.dropped.iter().try_for_each(|(entry, reason, count)| {
                     each(&[("entry", entry.as_str()), ("reason", reason)], *count)
                 })
             },

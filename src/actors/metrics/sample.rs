@@ -11,7 +11,7 @@ use rtnl::LinkStats;
 use crate::clock;
 use crate::datapath::{Counter, Counters, DropReason, Traffic};
 use crate::shared::{PoolGauges, Shared};
-use crate::state::{Entry, Keeping, Outcome, Status};
+use crate::state::{Dropped, Entry, Keeping, Outcome, Status};
 use crate::supervision::{Concern, Exit, State};
 
 /// Packets and their bytes.
@@ -212,8 +212,8 @@ pub(super) struct StateSample {
     pub(super) set_aside: bool,
     /// By kind.
     pub(super) restored: Vec<(&'static str, u64)>,
-    /// By kind and reason.
-    pub(super) dropped: Vec<((Entry, &'static str), u64)>,
+    /// By kind and reason; every reason, also at 0.
+    pub(super) dropped: Vec<(Entry, &'static str, u64)>,
     pub(super) restore_took: Duration,
 }
 
@@ -224,6 +224,7 @@ impl StateSample {
         }
         let outcome = status.outcome.as_ref();
         let restored = |entry| outcome.map_or(0, |outcome: &Outcome| outcome.restored(entry));
+        let dropped = |entry, reason| outcome.map_or(0, |outcome: &Outcome| outcome.dropped(entry, reason));
         Some(Self {
             kept: matches!(status.keeping, Keeping::In(_)),
             failing: status.is_failing(),
@@ -233,7 +234,12 @@ impl StateSample {
             journal_bytes: status.journal_bytes.load(Ordering::Relaxed),
             set_aside: status.set_aside.is_some(),
             restored: Entry::ALL.map(|entry| (entry.as_str(), restored(entry))).into(),
-            dropped: outcome.map(|outcome| outcome.dropped.clone().into_iter().collect()).unwrap_or_default(),
+            dropped: Entry::ALL
+                .into_iter()
+                .flat_map(|entry| {
+                    Dropped::all().map(move |reason| (entry, reason.as_str(), dropped(entry, reason)))
+                })
+                .collect(),
             restore_took: status.took,
         })
     }

@@ -30,7 +30,7 @@ fn sample() -> Sample {
             kept: true,
             snapshot_age: Some(Duration::from_secs(3)),
             snapshot_bytes: 4096,
-            dropped: vec![((crate::state::Entry::Session, "over"), 5)],
+            dropped: vec![(crate::state::Entry::Session, "over", 5)],
             ..StateSample::default()
         }),
         ..Sample::default()
