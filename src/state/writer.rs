@@ -102,8 +102,9 @@ impl Writer {
             self.sync()?;
         }
         let snapshot = self.status.snapshot_bytes.load(Ordering::Relaxed);
+        let length = self.journal.as_ref().map_or(0, |journal| journal.length);
         let is_long =
-            self.journal.as_ref().is_some_and(|journal| journal.length > LONGEST_JOURNAL.max(2 * snapshot));
+            length > LONGEST_JOURNAL.max(2 * snapshot) || self.status.faults.strikes(Point::StateSnapshot);
         if is_long && !is_ending {
             // All of it must be on the disk before there is a journal behind it, and its end must be known for one.
             if let Some(journal) = &mut self.journal {

@@ -14,4 +14,5 @@ mod hangs;
 mod lab;
 mod overseer;
 mod shared;
+mod state;
 mod storms;
