@@ -47,7 +47,8 @@ pub enum Command {
         /// The file.
         file: PathBuf,
     },
-    /// Remove everything that protomask has left in the kernel: devices, routes, nftables tables, changed sysctls.
+    /// Remove everything that protomask has left in the kernel: devices, routes, nftables tables, changed sysctls. State that the
+    /// next start goes on with (--state-dir) is kept.
     Cleanup {
         /// Do it even while a router runs, which loses its device by it.
         #[arg(long)]

@@ -16,7 +16,7 @@ use protomask::cli::{Cli, Command, Flags};
 use protomask::config::{self, Partial, Problems};
 use protomask::exit::Exit;
 use protomask::kernel::sysctl::Sysctls;
-use protomask::{demo, kernel, logging, privileges, run, who_had};
+use protomask::{demo, kernel, logging, privileges, run, state, who_had};
 
 /// Test builds count what each thread allocates.
 #[cfg(feature = "count-allocations")]
@@ -95,6 +95,13 @@ fn clean_up(force: bool) -> Exit {
     match report {
         Ok(report) => {
             say(&report.to_string());
+            let kept = state::kept_below(Path::new(state::DEFAULT_FOLDER));
+            if !kept.is_empty() {
+                let (names, folder) = (kept.join(", "), state::DEFAULT_FOLDER);
+                say(&format!(
+                    "kept the state of {names}, for the next start; to forget it, remove its folder in {folder}"
+                ));
+            }
             if report.is_clean() {
                 Exit::Done
             } else if nix::unistd::geteuid().is_root() {

@@ -10,7 +10,7 @@ const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
 const LOCK: &str = "lock";
-const SNAPSHOT: &str = "snapshot";
+pub(super) const SNAPSHOT: &str = "snapshot";
 const NEW_SNAPSHOT: &str = "snapshot.new";
 const JOURNAL: &str = "journal-";
 const SET_ASIDE: &str = "set-aside";

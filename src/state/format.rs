@@ -121,12 +121,6 @@ pub(super) struct Moment {
     pub(super) wall: u64,
 }
 
-impl Moment {
-    pub(super) fn now() -> Self {
-        Self { boot: crate::clock::now().as_millis(), wall: crate::records::Stamp::now().as_millis() }
-    }
-}
-
 /// The beginning of a frame.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -170,7 +164,7 @@ impl FrameHeader {
 
     /// The kind of its records, and how many bytes these have; `None`: it cannot be the beginning of a frame.
     pub(super) fn shape(&self) -> Option<(Kind, usize)> {
-        let kind = Kind::ALL.into_iter().find(|kind| *kind as u8 == self.kind)?;
+        let kind = Kind::from_number(self.kind)?;
         let count = self.count.get() as usize;
         let is_possible = self.marker == MARKER && self.zero == [0; 3] && count <= MOST_RECORDS;
         is_possible.then(|| (kind, count * kind.record_length()))
@@ -230,7 +224,12 @@ impl Kind {
         Self::End,
     ];
 
-    const fn record_length(self) -> usize {
+    /// The kind with this number.
+    pub(super) fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == number)
+    }
+
+    pub(super) const fn record_length(self) -> usize {
         match self {
             Self::Prefixes => size_of::<PrefixRecord>(),
             Self::Sessions => size_of::<SessionRecord>(),

@@ -17,6 +17,7 @@
 //!
 //! Worst-case memory: while reading, what is in the files; while writing, what has changed within 250 ms, and 512 KiB.
 
+mod files;
 mod folder;
 mod format;
 mod image;
@@ -29,11 +30,12 @@ mod writer;
 mod tests;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use fast_nat::Timestamp;
 use parking_lot::{Condvar, Mutex};
 use slog::{Logger, info, o, warn};
 
@@ -122,6 +124,12 @@ impl Status {
         notes
     }
 
+    /// The time since the last snapshot; `None`: there is none yet.
+    pub fn snapshot_age(&self) -> Option<Duration> {
+        let at = self.snapshot_at.load(Ordering::Relaxed);
+        (at > 0).then(|| crate::clock::now().since(Timestamp::from_millis(at)))
+    }
+
     /// Whether it cannot be written just now.
     pub fn is_failing(&self) -> bool {
         self.failing.lock().is_some()
@@ -162,11 +170,7 @@ struct Kept {
 impl Opened {
     /// Takes the folder of this interface and reads what is in it. Without a folder that can be used the router does without, and the log
     /// says so; that another router has it is the one thing that is an error. `folder`: `None`: no state is wanted.
-    pub fn open(
-        folder: Option<&std::path::Path>,
-        interface: &str,
-        log: &Logger,
-    ) -> Result<Self, FolderError> {
+    pub fn open(folder: Option<&Path>, interface: &str, log: &Logger) -> Result<Self, FolderError> {
         let log = log.new(o!("state" => folder.map_or_else(|| "off".to_owned(), |folder| folder.join(interface).display().to_string())));
         let Some(base) = folder else {
             info!(log, "no state is kept: a restart ends all sessions");
@@ -297,18 +301,24 @@ impl Drop for Guard {
     }
 }
 
+impl Moment {
+    fn now() -> Self {
+        Self { boot: crate::clock::now().as_millis(), wall: crate::records::Stamp::now().as_millis() }
+    }
+}
+
+/// The interfaces whose state is kept below this folder, as far as that can be seen.
+pub fn kept_below(base: &Path) -> Vec<String> {
+    let folders = std::fs::read_dir(base).into_iter().flatten().flatten();
+    let kept = folders.filter(|folder| folder.path().join(folder::SNAPSHOT).exists());
+    let mut names: Vec<_> = kept.map(|folder| folder.file_name().to_string_lossy().into_owned()).collect();
+    names.sort_unstable();
+    names
+}
+
 /// The kernel's name for the time since the machine was started; zeros where it says nothing.
 fn boot_id() -> [u8; 16] {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     u128::from_str_radix(&digits, 16).unwrap_or_default().to_be_bytes()
-}
-
-/// How old the last snapshot is.
-impl Status {
-    /// The time since the last snapshot; `None`: there is none yet.
-    pub fn snapshot_age(&self) -> Option<Duration> {
-        let at = self.snapshot_at.load(Ordering::Relaxed);
-        (at > 0).then(|| crate::clock::now().since(fast_nat::Timestamp::from_millis(at)))
-    }
 }

@@ -1,7 +1,9 @@
 //! Files as they are, torn, and damaged; and what of them fits which configuration.
 
+mod corpus;
 mod damage;
 mod fitting;
+mod law;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ use super::format::{
 use super::image::Image;
 use super::read::{self, Found};
 use super::sink::Sink;
+use super::{files, format, image};
 use crate::supervision::faults::Faults;
 
 /// A folder that goes with the value.
@@ -167,25 +170,11 @@ fn lay(folder: &Folder, frames: usize) {
     });
 }
 
-/// The image, in words that are the same for the same image.
-fn in_words(image: Image) -> String {
-    let mut sessions: Vec<_> =
-        image.sessions.into_entries().iter().map(|entry| format!("{entry:?}")).collect();
-    let mut blocks: Vec<_> = image.blocks.into_entries().iter().map(|entry| format!("{entry:?}")).collect();
-    let mut leases: Vec<_> = image.leases.values().map(|entry| format!("{entry:?}")).collect();
-    let mut ended: Vec<_> = image.ended.values().map(|entry| format!("{entry:?}")).collect();
-    let mut resting: Vec<_> = image.resting.iter().map(|entry| format!("{entry:?}")).collect();
-    for words in [&mut sessions, &mut blocks, &mut leases, &mut ended, &mut resting] {
-        words.sort_unstable();
-    }
-    format!("{:?} {:?} {sessions:?} {blocks:?} {leases:?} {ended:?} {resting:?}", image.prefixes, image.last)
-}
-
 /// What is read of a folder: in words, and how many bytes are torn.
 fn found(folder: &Folder) -> Result<Option<(String, u64)>, String> {
     match read::read(folder) {
         Found::Nothing => Ok(None),
-        Found::State { image, torn } => Ok(Some((in_words(*image), torn))),
+        Found::State { image, torn } => Ok(Some((law::in_words(*image), torn))),
         Found::Damage(because) => Err(because),
     }
 }

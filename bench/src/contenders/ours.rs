@@ -88,7 +88,13 @@ impl Contender for Ours {
     }
 
     fn start(&self, lab: &Lab) -> Result<Option<Process>> {
-        Process::start(lab.router()?.command(&self.program).args(self.arguments())).map(Some)
+        // As it is delivered, with state; each run begins without any.
+        let state = std::env::temp_dir().join(format!("protomask-bench-{}", std::process::id()));
+        if state.exists() {
+            std::fs::remove_dir_all(&state).with_context(|| format!("{} stays", state.display()))?;
+        }
+        let mut command = lab.router()?.command(&self.program);
+        Process::start(command.args(self.arguments()).arg("--state-dir").arg(state)).map(Some)
     }
 
     fn wait_until_ready(&self, lab: &Lab, process: &Process) -> Result<()> {

@@ -181,3 +181,60 @@ fn what_packets_may_have_kept_alive_counts_as_seen_when_the_router_last_wrote() 
     );
     assert!(opening(SessionState::Established));
 }
+
+/// Puts back as many sessions as `PROTOMASK_SESSIONS` says, of hosts with 1000 each, and prints how long that takes: with a million and
+/// a release build it is to be less than two seconds, reading included.
+#[test]
+fn a_crowd_is_put_back_as_it_was() {
+    let wanted: u32 = std::env::var("PROTOMASK_SESSIONS").map_or(20_000, |number| number.parse().unwrap());
+    let hosts = wanted.div_ceil(1000);
+    let settings = settings(|partial| {
+        partial.pools = Some(vec![pool("10.0.0.0/16", Sharing::Ports)]);
+        partial.sessions.max = Some(Placed::by_flag("max", wanted.max(1000)));
+    });
+    let address = |host: u32| Ipv4Addr::from_bits(0x0a00_0001 + host);
+    let of = |n: u32| {
+        let (owner, port) = (n / 1000, (n % 1000) as u16);
+        let mut saved = session(1, 0);
+        saved.outbound.host = Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(owner) << 64 | 1);
+        (saved.outbound.port, saved.address, saved.port) = (10_000 + port, address(owner), 2048 + port);
+        saved
+    };
+    let base = Base::new();
+    let folder = base.take();
+    write(&folder, &folder.snapshot(), FileKind::Snapshot, &identity(4), |sink, faults| {
+        let prefixes = [PrefixRecord::from("64:ff9b:1::/96".parse::<rfc6052::Prefix>().unwrap())];
+        sink.add(Kind::Prefixes, at(5_000_000), &prefixes, faults).unwrap();
+        for owner in 0..hosts {
+            let host = of(owner * 1000).outbound.host;
+            let blocks = (0..8).map(|n| SavedBlock {
+                host,
+                address: address(owner),
+                first_port: 2048 + 128 * n,
+                size: 128,
+                ..block(1)
+            });
+            let records: Vec<_> =
+                (1..).zip(blocks).map(|(n, block)| BlockRecord::new(owner * 8 + n, &block)).collect();
+            sink.add(Kind::Blocks, at(5_000_000), &records, faults).unwrap();
+        }
+        // In an order that is none, as in a table that has been used for long.
+        let records: Vec<_> = (0..wanted)
+            .map(|n| (u64::from(n) * 7_654_321 % u64::from(wanted)) as u32)
+            .map(|n| SessionRecord::new(n + 1, &of(n)))
+            .collect();
+        sink.add(Kind::Sessions, at(5_000_000), &records, faults).unwrap();
+        sink.add_mark(Kind::End, at(5_000_000), faults).unwrap();
+    });
+    write(&folder, &folder.journal(4), FileKind::Journal, &identity(4), |_, _| {});
+    let start = std::time::Instant::now();
+    let Found::State { image, .. } = read::read(&folder) else { panic!("there is a state") };
+    let read = start.elapsed();
+    let (nat, _, outcome) = restore(&settings, *image, SOON, BOOT);
+    println!("{wanted} sessions: read in {read:?}, put back in {:?}", start.elapsed() - read);
+    assert_eq!((outcome.restored(Entry::Session), outcome.all_dropped()), (wanted.into(), 0), "{outcome:?}");
+    for n in (0..wanted).step_by(997) {
+        let mapped = nat.find_outbound(&of(n).outbound).unwrap();
+        assert_eq!((mapped.address, mapped.port), (of(n).address, of(n).port));
+    }
+}
