@@ -72,9 +72,6 @@ pub enum StartError {
     /// What an earlier run left cannot be put back.
     #[error("the state of an earlier run cannot be put back: {0}")]
     Restore(String),
-    /// The thread that keeps the state cannot be started.
-    #[error("the thread that keeps the state cannot be started")]
-    StateThread(#[source] io::Error),
     /// Allocation records cannot be kept.
     #[error(transparent)]
     Records(#[from] records::StartError),
@@ -121,7 +118,6 @@ impl StartError {
             | Self::Nat(_)
             | Self::State(_)
             | Self::Restore(_)
-            | Self::StateThread(_)
             | Self::Records(_)
             | Self::Listen { .. } => Exit::Failed,
         }
@@ -238,7 +234,7 @@ pub async fn set_up(
         plan,
     };
     let shared = Arc::new(shared);
-    let state = keeper.map(|keeper| keeper.start(&shared)).transpose().map_err(StartError::StateThread)?;
+    let state = keeper.and_then(|keeper| keeper.start(&shared));
     Ok(SetUp { shared, device, sysctls, state, _records: records_guard })
 }
 

@@ -98,11 +98,6 @@ impl Folder {
         Ok(generations)
     }
 
-    /// A file of its own, empty.
-    pub(super) fn create(&self, path: &Path) -> io::Result<File> {
-        options().write(true).create(true).truncate(true).open(path)
-    }
-
     /// Brings to the disk which files there are.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.itself.sync_all()
@@ -127,6 +122,11 @@ impl Folder {
         self.sync()?;
         Ok(aside)
     }
+}
+
+/// An empty file in place of whatever has this name.
+pub(super) fn create(path: &Path) -> io::Result<File> {
+    options().write(true).create(true).truncate(true).open(path)
 }
 
 fn options() -> OpenOptions {

@@ -118,12 +118,11 @@ impl<T> Places<T> {
             self.index.resize(at + 1, 0);
         }
         let Some(number) = self.index.get_mut(at) else { return Err(Nonsense) };
-        match number.checked_sub(1).and_then(|number| self.entries.get_mut(number as usize)) {
-            Some(there) => there.1 = entry,
-            None => {
-                self.entries.push((place, entry));
-                *number = self.entries.len() as u32;
-            }
+        if let Some(there) = number.checked_sub(1).and_then(|number| self.entries.get_mut(number as usize)) {
+            there.1 = entry;
+        } else {
+            self.entries.push((place, entry));
+            *number = self.entries.len() as u32;
         }
         Ok(())
     }

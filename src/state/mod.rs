@@ -29,7 +29,6 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -252,8 +251,8 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Starts the thread that keeps the state of these tables.
-    pub fn start(self, shared: &Arc<Shared>) -> io::Result<Guard> {
+    /// Starts the thread that keeps the state of these tables. `None`: there can be no thread, and the router does without.
+    pub fn start(self, shared: &Arc<Shared>) -> Option<Guard> {
         let configuration = format!("{:?} {:?}", shared.plan, shared.settings.translation_prefixes);
         let configuration = crc32fast::hash(configuration.as_bytes());
         let writer = Writer {
@@ -266,9 +265,17 @@ impl Keeper {
             drained: Moment::default(),
             delay: Duration::from_millis(500),
             trouble: None,
+            in_place: 0,
         };
-        let thread = std::thread::Builder::new().name("state".to_owned()).spawn(move || writer.run())?;
-        Ok(Guard { status: self.status, thread: Mutex::new(Some(thread)) })
+        let (status, log) = (self.status, writer.log.clone());
+        match std::thread::Builder::new().name("state".to_owned()).spawn(move || writer.run()) {
+            Ok(thread) => Some(Guard { status, thread: Mutex::new(Some(thread)) }),
+            Err(error) => {
+                warn!(log, "runs without state: a restart ends all sessions"; "because" => %error);
+                status.set_failing(Some(format!("no thread can be started ({error})")));
+                None
+            }
+        }
     }
 }
 

@@ -230,7 +230,9 @@ impl Restoring<'_> {
     ) -> Result<Owners, String> {
         let mut pool =
             BlockPool::new(&self.plan.block_pool(self.settings)).map_err(|error| error.to_string())?;
-        blocks.iter_mut().for_each(|block| block.given = clock.translate(block.given));
+        for block in &mut blocks {
+            block.given = clock.translate(block.given);
+        }
         let mut owners: Owners = blocks
             .iter()
             .map(|block| ((block.address, block.first_port), (block.size, block.host)))
@@ -298,7 +300,7 @@ impl Restoring<'_> {
             return Err(Dropped::NotAllowed);
         }
         let (lives, is_refreshed) = lifetime(&self.settings.timers, flow.protocol, session.state);
-        if is_refreshed {
+        if is_refreshed && session.course.has_taken_part() {
             // Packets may have begun its timer anew until the last was written: that is not kept from moment to moment.
             session.last_seen = session.last_seen.max(to_timestamp(clock.last));
         }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use fast_nat::nat64::{Course, Outbound, Protocol, RestingPort, SavedBlock, SavedSession, SessionState};
 use fast_nat::{SavedLease, Timestamp};
 
-use super::folder::{Folder, FolderError};
+use super::folder::{Folder, FolderError, create};
 use super::format::{
     BlockRecord, FileKind, Identity, Kind, LeaseRecord, Moment, PlaceRecord, PrefixRecord, RestingRecord,
     SessionRecord,
@@ -105,8 +105,8 @@ fn faults() -> Faults {
 }
 
 /// Writes a file of frames.
-fn write(folder: &Folder, path: &Path, kind: FileKind, of: &Identity, frames: impl Fn(&mut Sink, &Faults)) {
-    let mut sink = Sink::begin(folder.create(path).unwrap(), kind, of);
+fn write(path: &Path, kind: FileKind, of: &Identity, frames: impl Fn(&mut Sink, &Faults)) {
+    let mut sink = Sink::begin(create(path).unwrap(), kind, of);
     frames(&mut sink, &faults());
     sink.sync(&faults()).unwrap();
 }
@@ -161,13 +161,11 @@ fn journal(sink: &mut Sink, faults: &Faults, frames: usize) {
 
 /// A folder with a snapshot and two journals that go on from it; of the second one so many frames.
 fn lay(folder: &Folder, frames: usize) {
-    write(folder, &folder.snapshot(), FileKind::Snapshot, &identity(4), snapshot);
-    write(folder, &folder.journal(4), FileKind::Journal, &identity(4), |sink, faults| {
+    write(&folder.snapshot(), FileKind::Snapshot, &identity(4), snapshot);
+    write(&folder.journal(4), FileKind::Journal, &identity(4), |sink, faults| {
         sink.add_mark(Kind::End, at(5_000_150), faults).unwrap();
     });
-    write(folder, &folder.journal(5), FileKind::Journal, &identity(5), |sink, faults| {
-        journal(sink, faults, frames)
-    });
+    write(&folder.journal(5), FileKind::Journal, &identity(5), |sink, faults| journal(sink, faults, frames));
 }
 
 /// What is read of a folder: in words, and how many bytes are torn.

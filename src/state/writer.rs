@@ -20,7 +20,7 @@ use fast_nat::{LeaseKind, SavedLease, Timestamp};
 use slog::{Logger, debug, info, warn};
 
 use super::Status;
-use super::folder::Folder;
+use super::folder::{Folder, create};
 use super::format::{
     BlockRecord, FileKind, Identity, Kind, LeaseRecord, Moment, PlaceRecord, PrefixRecord, RestingRecord,
     SessionRecord,
@@ -64,10 +64,24 @@ pub(super) struct Writer {
     pub(super) drained: Moment,
     pub(super) delay: Duration,
     pub(super) trouble: Option<String>,
+    /// The row of files that a start would find.
+    pub(super) in_place: u64,
+}
+
+/// Says that nobody keeps the state any more, if the thread panics.
+struct Watch(Arc<Status>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.set_failing(Some("the thread that writes it has ended".to_owned()));
+        }
+    }
 }
 
 impl Writer {
     pub(super) fn run(mut self) {
+        let _watch = Watch(Arc::clone(&self.status));
         let (mut drain_at, mut synced, mut alive) = (Instant::now(), Instant::now(), Instant::now());
         loop {
             let is_ending = self.status.wait_until(drain_at);
@@ -127,6 +141,13 @@ impl Writer {
     fn fails(&mut self, error: &io::Error) {
         // What was read and is not written would be missed: all of it is written anew.
         self.journal = None;
+        if self.identity.epoch != self.in_place {
+            // The beginning of a row that nobody will go on with.
+            for path in [self.folder.journal(self.identity.generation), self.folder.new_snapshot()] {
+                // What cannot be removed is in nobody's way.
+                let _ = remove(&path);
+            }
+        }
         self.status.write_errors.fetch_add(1, Ordering::Relaxed);
         let text = error.to_string();
         if self.trouble.as_ref() != Some(&text) {
@@ -213,17 +234,21 @@ impl Writer {
         let generation = journals.last().copied().unwrap_or_default().max(self.identity.generation) + 1;
         let is_first = self.identity.epoch != epoch;
         self.identity = Identity { epoch, generation, ..self.identity };
-        let mut journal = Sink::begin(
-            self.folder.create(&self.folder.journal(generation))?,
-            FileKind::Journal,
-            &self.identity,
-        );
+        let mut journal =
+            Sink::begin(create(&self.folder.journal(generation))?, FileKind::Journal, &self.identity);
         journal.sync(&self.status.faults)?;
         self.folder.sync()?;
         self.journal = Some(journal);
+        if is_first {
+            // All of it is read anew from here on: also what has just been put back.
+            self.shared.tables.nat.take_changed_sessions(|_| {});
+            self.shared.tables.nat.take_changed_blocks(|_| {});
+            drop(self.shared.tables.leases.take_changed());
+            self.drained = Moment::now();
+        }
 
         let path = self.folder.new_snapshot();
-        let mut snapshot = Sink::begin(self.folder.create(&path)?, FileKind::Snapshot, &self.identity);
+        let mut snapshot = Sink::begin(create(&path)?, FileKind::Snapshot, &self.identity);
         if !self.write_everything(&mut snapshot, is_first)? {
             debug!(self.log, "a snapshot was given up: the router ends");
             return remove(&path);
@@ -237,6 +262,7 @@ impl Writer {
             return Err(io::Error::other("injected fault: StateRename"));
         }
         fs::rename(&path, self.folder.snapshot())?;
+        self.in_place = epoch;
         self.folder.sync()?;
         for old in journals.into_iter().filter(|old| *old != generation) {
             remove(&self.folder.journal(old))?;
@@ -274,7 +300,8 @@ impl Writer {
                 snapshot.add(Kind::Blocks, moment, &blocks, faults)?;
                 let records: Vec<_> = resting.iter().map(RestingRecord::from).collect();
                 snapshot.add(Kind::Resting, moment, &records, faults)?;
-                (blocks.clear(), resting.clear());
+                blocks.clear();
+                resting.clear();
                 if !self.go_on(&mut drained, is_first)? {
                     return Ok(false);
                 }

@@ -13,8 +13,7 @@ fn hosts(addresses_per_client: u16) -> Lab {
 
 /// The first client's `n`th address.
 fn host(n: u16) -> Ipv6Addr {
-    let [a, b, c, d, e, f, g, last] = Topology::CLIENT_V6.segments();
-    Ipv6Addr::new(a, b, c, d, e, f, g, last + n)
+    Ipv6Addr::from_bits(Topology::CLIENT_V6.to_bits() + u128::from(n))
 }
 
 fn restored(router: &Router, entry: &str) -> u64 {

@@ -94,6 +94,7 @@ fn when_the_files_of_the_state_fail_traffic_goes_on_and_all_of_it_is_written_ane
         assert_eq!(state.faults.struck(point), struck + 2);
         assert_eq!(state.write_errors.load(Ordering::SeqCst), errors + 2);
         assert_eq!(lab.shared.notes(), [""; 0]);
+        assert_eq!(kept.names().len(), 3, "nothing is left of what failed: {:?}", kept.names());
         echoes.go_on();
     }
     let (sent, lost) = echoes.end();

@@ -125,7 +125,7 @@ fn a_start_that_did_not_come_as_far_as_its_snapshot_leaves_what_was_before() {
     lay(&folder, FRAMES);
     let before = found(&folder);
     let other = Identity { epoch: 78, ..identity(6) };
-    write(&folder, &folder.journal(6), FileKind::Journal, &other, |sink, faults| journal(sink, faults, 1));
+    write(&folder.journal(6), FileKind::Journal, &other, |sink, faults| journal(sink, faults, 1));
     assert_eq!(found(&folder), before);
     // One that was cut short when it was made says nothing either.
     std::fs::write(folder.journal(6), b"proto").unwrap();
@@ -141,7 +141,7 @@ fn records_that_mean_nothing_are_not_taken_for_something_else() {
     let wrong = |change: fn(&mut SessionRecord)| {
         let mut record = SessionRecord::new(1, &session(1, 1000));
         change(&mut record);
-        write(&folder, &folder.snapshot(), FileKind::Snapshot, &identity(4), |sink, faults| {
+        write(&folder.snapshot(), FileKind::Snapshot, &identity(4), |sink, faults| {
             sink.add(Kind::Sessions, at(1), &[record], faults).unwrap();
             sink.add_mark(Kind::End, at(1), faults).unwrap();
         });

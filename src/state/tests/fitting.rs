@@ -202,7 +202,7 @@ fn a_crowd_is_put_back_as_it_was() {
     };
     let base = Base::new();
     let folder = base.take();
-    write(&folder, &folder.snapshot(), FileKind::Snapshot, &identity(4), |sink, faults| {
+    write(&folder.snapshot(), FileKind::Snapshot, &identity(4), |sink, faults| {
         let prefixes = [PrefixRecord::from("64:ff9b:1::/96".parse::<rfc6052::Prefix>().unwrap())];
         sink.add(Kind::Prefixes, at(5_000_000), &prefixes, faults).unwrap();
         for owner in 0..hosts {
@@ -226,7 +226,7 @@ fn a_crowd_is_put_back_as_it_was() {
         sink.add(Kind::Sessions, at(5_000_000), &records, faults).unwrap();
         sink.add_mark(Kind::End, at(5_000_000), faults).unwrap();
     });
-    write(&folder, &folder.journal(4), FileKind::Journal, &identity(4), |_, _| {});
+    write(&folder.journal(4), FileKind::Journal, &identity(4), |_, _| {});
     let start = std::time::Instant::now();
     let Found::State { image, .. } = read::read(&folder) else { panic!("there is a state") };
     let read = start.elapsed();

@@ -20,6 +20,11 @@ impl Course {
         if bits < 16 { Some(Self(bits)) } else { None }
     }
 
+    /// Whether its host has taken part: packets begin the timer of no other session anew.
+    pub const fn has_taken_part(self) -> bool {
+        self.0 & 1 != 0
+    }
+
     /// What has happened, in the lowest four bits.
     pub const fn bits(self) -> u8 {
         self.0
@@ -192,6 +197,7 @@ mod tests {
             assert_eq!(fresh.with_course(standing.course()), standing);
         }
         let all = fresh.with_course(Course::from_bits(15).unwrap());
+        assert!(all.course().has_taken_part() && !fresh.with_answered().course().has_taken_part());
         assert!(all.taken_part() && all.answered() && all.was_established());
         assert_eq!((all.opened_by(), all.state(), all.protocol()), (Side::V4, fresh.state(), Protocol::Udp));
         assert_eq!(Course::from_bits(16), None);

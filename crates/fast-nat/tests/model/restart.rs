@@ -159,26 +159,23 @@ impl Run {
             if answer != expected {
                 return Err(format!("{answer:?} instead of {expected:?} for {saved:?}"));
             }
-            match answer {
-                Ok(()) => {
-                    let twice = engine.restore_session(&saved, now);
-                    if twice != Err(NotRestored::Twice) && twice != Err(NotRestored::Quota) {
-                        return Err(format!("{twice:?} for {saved:?}, which is there"));
-                    }
-                    let found = engine.find_outbound(&saved.outbound).and_then(|mapped| mapped.session);
-                    let session = &mut self.model.sessions[index];
-                    session.reference = found.ok_or_else(|| format!("{saved:?} is not found"))?;
-                    (session.packets, session.bytes) = ([0; 2], [0; 2]);
-                    self.count(match saved.state {
-                        SessionState::Established => "restart: established session",
-                        _ => "restart: session",
-                    });
-                }
-                Err(_) => {
-                    self.model.end_session(index, tick);
-                    self.count("restart: session that is over, or without a place");
-                }
+            if answer.is_err() {
+                self.model.end_session(index, tick);
+                self.count("restart: session that is over, or without a place");
+                continue;
             }
+            let twice = engine.restore_session(&saved, now);
+            if twice != Err(NotRestored::Twice) && twice != Err(NotRestored::Quota) {
+                return Err(format!("{twice:?} for {saved:?}, which is there"));
+            }
+            let found = engine.find_outbound(&saved.outbound).and_then(|mapped| mapped.session);
+            let session = &mut self.model.sessions[index];
+            session.reference = found.ok_or_else(|| format!("{saved:?} is not found"))?;
+            (session.packets, session.bytes) = ([0; 2], [0; 2]);
+            self.count(match saved.state {
+                SessionState::Established => "restart: established session",
+                _ => "restart: session",
+            });
         }
         self.model.rests = rests;
         self.model.happened.clear();
