@@ -97,7 +97,7 @@ fn leases_and_resting_addresses_are_back_where_the_pool_is_one_of_addresses() {
     assert_eq!(leases.by_address(lease(1).address).unwrap().granted, lease(1).granted);
     assert_eq!(leases.ended().len(), 1, "an address rests on");
     assert_eq!(dropped(&outcome), [("session", "no_block", 2), ("block", "not_in_pool", 2)]);
-    let (_, leases, outcome) = restore(&settings, image(), Duration::from_secs(3 * 3600), BOOT);
+    let (_, leases, outcome) = restore(&settings, image(), Duration::from_hours(3), BOOT);
     assert_eq!((leases.len(), leases.ended().len()), (0, 0), "all is over");
     assert!(dropped(&outcome).contains(&("lease", "over", 1)));
 }
@@ -231,7 +231,7 @@ fn a_crowd_is_put_back_as_it_was() {
     let Found::State { image, .. } = read::read(&folder) else { panic!("there is a state") };
     let read = start.elapsed();
     let (nat, _, outcome) = restore(&settings, *image, SOON, BOOT);
-    println!("{wanted} sessions: read in {read:?}, put back in {:?}", start.elapsed() - read);
+    println!("{wanted} sessions: read in {read:?}, and put back by {:?}", start.elapsed());
     assert_eq!((outcome.restored(Entry::Session), outcome.all_dropped()), (wanted.into(), 0), "{outcome:?}");
     for n in (0..wanted).step_by(997) {
         let mapped = nat.find_outbound(&of(n).outbound).unwrap();
