@@ -26,6 +26,7 @@ use super::format::{
     SessionRecord,
 };
 use super::sink::Sink;
+use crate::privileges;
 use crate::shared::Shared;
 use crate::supervision::faults::Point;
 
@@ -82,6 +83,7 @@ impl Drop for Watch {
 impl Writer {
     pub(super) fn run(mut self) {
         let _watch = Watch(Arc::clone(&self.status));
+        privileges::give_up_all(&self.log);
         let (mut drain_at, mut synced, mut alive) = (Instant::now(), Instant::now(), Instant::now());
         loop {
             let is_ending = self.status.wait_until(drain_at);
