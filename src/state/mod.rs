@@ -266,6 +266,7 @@ impl Keeper {
             delay: Duration::from_millis(500),
             trouble: None,
             in_place: 0,
+            again_at: None,
         };
         let (status, log) = (self.status, writer.log.clone());
         match std::thread::Builder::new().name("state".to_owned()).spawn(move || writer.run()) {

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A snapshot is written while things change: what changes meanwhile stands in the new journal too, and the last of each place counts.
-//! Whatever fails, the row of files begins anew with a snapshot of everything, so nothing that was lost is missed.
+//! When a snapshot fails, the journal goes on. When the journal fails, the row of files begins anew with a snapshot of everything, so
+//! nothing that was lost is missed.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -60,7 +61,10 @@ pub(super) struct Writer {
     pub(super) folder: Folder,
     pub(super) identity: Identity,
     pub(super) log: Logger,
+    /// The journal, as long as all of it is written. Without one a row of files of its own is begun.
     pub(super) journal: Option<Sink>,
+    /// A snapshot that has failed is tried again then; its journal goes on meanwhile.
+    pub(super) again_at: Option<Instant>,
     /// When what had changed was last read.
     pub(super) drained: Moment,
     pub(super) delay: Duration,
@@ -92,8 +96,11 @@ impl Writer {
             match result {
                 Ok(()) => self.works(),
                 Err(error) => {
-                    self.fails(&error);
-                    drain_at = Instant::now() + self.delay;
+                    if self.fails(&error) {
+                        self.again_at = Some(Instant::now() + self.delay);
+                    } else {
+                        drain_at = Instant::now() + self.delay;
+                    }
                     self.delay = (self.delay * 2).min(LONGEST_DELAY);
                 }
             }
@@ -105,6 +112,7 @@ impl Writer {
 
     fn keep_up(&mut self, synced: &mut Instant, alive: &mut Instant, is_ending: bool) -> io::Result<()> {
         if self.journal.is_none() {
+            self.again_at = None;
             return self.begin();
         }
         if self.drain()? {
@@ -117,22 +125,30 @@ impl Writer {
             *synced = Instant::now();
             self.sync()?;
         }
+        if is_ending {
+            return Ok(());
+        }
+        match self.again_at {
+            Some(at) if Instant::now() < at => Ok(()),
+            Some(_) => self.snapshot(false),
+            None if self.is_journal_long() => {
+                self.follow_journal()?;
+                self.snapshot(false)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn is_journal_long(&self) -> bool {
         let snapshot = self.status.snapshot_bytes.load(Ordering::Relaxed);
         let length = self.journal.as_ref().map_or(0, |journal| journal.length);
-        let is_long =
-            length > LONGEST_JOURNAL.max(2 * snapshot) || self.status.faults.strikes(Point::StateSnapshot);
-        if is_long && !is_ending {
-            // All of it must be on the disk before there is a journal behind it, and its end must be known for one.
-            if let Some(journal) = &mut self.journal {
-                journal.add_mark(Kind::End, Moment::now(), &self.status.faults)?;
-            }
-            self.sync()?;
-            self.snapshot(self.identity.epoch)?;
-        }
-        Ok(())
+        length > LONGEST_JOURNAL.max(2 * snapshot) || self.status.faults.strikes(Point::StateSnapshot)
     }
 
     fn works(&mut self) {
+        if self.again_at.is_some() {
+            return;
+        }
         self.delay = FIRST_DELAY;
         if let Some(because) = self.trouble.take() {
             self.status.set_failing(None);
@@ -140,39 +156,53 @@ impl Writer {
         }
     }
 
-    fn fails(&mut self, error: &io::Error) {
-        // What was read and is not written would be missed: all of it is written anew.
-        self.journal = None;
-        if self.identity.epoch != self.in_place {
+    /// Says whether the journal goes on all the same: it was the snapshot that failed.
+    fn fails(&mut self, error: &io::Error) -> bool {
+        // What cannot be removed is in nobody's way.
+        let _ = remove(&self.folder.new_snapshot());
+        let is_ours = self.identity.epoch == self.in_place;
+        if !is_ours {
             // The beginning of a row that nobody will go on with.
-            for path in [self.folder.journal(self.identity.generation), self.folder.new_snapshot()] {
-                // What cannot be removed is in nobody's way.
-                let _ = remove(&path);
-            }
+            self.journal = None;
+            let _ = remove(&self.folder.journal(self.identity.generation));
         }
         self.status.write_errors.fetch_add(1, Ordering::Relaxed);
         let text = error.to_string();
         if self.trouble.as_ref() != Some(&text) {
-            warn!(self.log, "the state cannot be kept; it is tried again, and what a restart would find grows old";
-                "because" => &text);
+            warn!(self.log, "the state cannot be kept as it should be; it is tried again, and what a restart would find may \
+                grow old"; "because" => &text);
         }
         self.status.set_failing(Some(text.clone()));
         self.trouble = Some(text);
+        self.journal.is_some()
     }
 
     /// Begins a row of files of its own.
     fn begin(&mut self) -> io::Result<()> {
         let epoch = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
-        self.snapshot(epoch)
+        self.new_journal(epoch)?;
+        // All of it is read anew from here on: also what has just been put back.
+        self.shared.tables.nat.take_changed_sessions(|_| {});
+        self.shared.tables.nat.take_changed_blocks(|_| {});
+        drop(self.shared.tables.leases.take_changed());
+        self.drained = Moment::now();
+        self.snapshot(true)
     }
 
-    /// Hands over what has changed; says whether anything has.
+    /// Hands over what has changed; says whether anything has. A journal that fails is none any more: what was read and is not written
+    /// would be missed.
     fn drain(&mut self) -> io::Result<bool> {
+        let Some(mut journal) = self.journal.take() else { return Ok(false) };
+        let has_changed = self.drain_to(&mut journal)?;
+        self.journal = Some(journal);
+        Ok(has_changed)
+    }
+
+    fn drain_to(&mut self, journal: &mut Sink) -> io::Result<bool> {
         let shared = Arc::clone(&self.shared);
         let nat = &shared.tables.nat;
         let moment = Moment::now();
         let since = Timestamp::from_millis(self.drained.boot.saturating_sub(APART));
-        let Some(journal) = &mut self.journal else { return Ok(false) };
         let before = journal.length;
         let faults = &self.status.faults;
 
@@ -216,39 +246,47 @@ impl Writer {
     }
 
     fn note_alive(&mut self) -> io::Result<()> {
-        let Some(journal) = &mut self.journal else { return Ok(()) };
+        let Some(mut journal) = self.journal.take() else { return Ok(()) };
         let was_unsynced = journal.is_unsynced;
         journal.add_mark(Kind::Alive, Moment::now(), &self.status.faults)?;
         journal.flush(&self.status.faults)?;
         // It is worth no work of the disk of its own.
         journal.is_unsynced = was_unsynced;
+        self.journal = Some(journal);
         Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.journal.as_mut().map_or(Ok(()), |journal| journal.sync(&self.status.faults))
+        let Some(mut journal) = self.journal.take() else { return Ok(()) };
+        journal.sync(&self.status.faults)?;
+        self.journal = Some(journal);
+        Ok(())
     }
 
-    /// Writes all of the state, and begins a new journal before.
-    fn snapshot(&mut self, epoch: u64) -> io::Result<()> {
-        let start = Instant::now();
-        let journals = self.folder.journals()?;
-        let generation = journals.last().copied().unwrap_or_default().max(self.identity.generation) + 1;
-        let is_first = self.identity.epoch != epoch;
+    /// Ends the journal and begins the next one of this row.
+    fn follow_journal(&mut self) -> io::Result<()> {
+        let Some(mut journal) = self.journal.take() else { return Ok(()) };
+        // All of it must be on the disk before there is a journal behind it, and its end must be known for one.
+        journal.add_mark(Kind::End, Moment::now(), &self.status.faults)?;
+        journal.sync(&self.status.faults)?;
+        self.new_journal(self.identity.epoch)
+    }
+
+    fn new_journal(&mut self, epoch: u64) -> io::Result<()> {
+        let last = self.folder.journals()?.last().copied().unwrap_or_default();
+        let generation = last.max(self.identity.generation) + 1;
         self.identity = Identity { epoch, generation, ..self.identity };
-        let mut journal =
-            Sink::begin(create(&self.folder.journal(generation))?, FileKind::Journal, &self.identity);
+        let file = create(&self.folder.journal(generation))?;
+        let mut journal = Sink::begin(file, FileKind::Journal, &self.identity);
         journal.sync(&self.status.faults)?;
         self.folder.sync()?;
         self.journal = Some(journal);
-        if is_first {
-            // All of it is read anew from here on: also what has just been put back.
-            self.shared.tables.nat.take_changed_sessions(|_| {});
-            self.shared.tables.nat.take_changed_blocks(|_| {});
-            drop(self.shared.tables.leases.take_changed());
-            self.drained = Moment::now();
-        }
+        Ok(())
+    }
 
+    /// Writes all of the state, while the journal goes on. `is_first`: there is no other snapshot that it could go on from.
+    fn snapshot(&mut self, is_first: bool) -> io::Result<()> {
+        let start = Instant::now();
         let path = self.folder.new_snapshot();
         let mut snapshot = Sink::begin(create(&path)?, FileKind::Snapshot, &self.identity);
         if !self.write_everything(&mut snapshot, is_first)? {
@@ -264,9 +302,11 @@ impl Writer {
             return Err(io::Error::other("injected fault: StateRename"));
         }
         fs::rename(&path, self.folder.snapshot())?;
-        self.in_place = epoch;
+        self.in_place = self.identity.epoch;
+        self.again_at = None;
         self.folder.sync()?;
-        for old in journals.into_iter().filter(|old| *old != generation) {
+        let generation = self.identity.generation;
+        for old in self.folder.journals()?.into_iter().filter(|old| *old != generation) {
             remove(&self.folder.journal(old))?;
         }
         self.status.snapshot_bytes.store(snapshot.length, Ordering::Relaxed);
