@@ -10,8 +10,8 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use rfc6052::Prefix;
 
 use crate::config::{
-    self, MssClamp, OffloadsText, OnExit, Partial, PartialPool, Placed, Problems, Prometheus, Settings,
-    Sharing, parse_duration,
+    self, Configuration, MssClamp, OffloadsText, OnExit, Partial, PartialPool, Placed, Problem, Problems,
+    Prometheus, Sharing, parse_duration,
 };
 use crate::logging::LogFormat;
 use crate::who_had::WhoHad;
@@ -132,13 +132,19 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// The settings of flags and file together.
-    pub fn settings(mut self) -> Result<Settings, Problems> {
-        let (file, problems) = match self.config.take() {
-            Some(path) => config::read(&path)?,
+    /// What flags and file say together, and what is wrong with the file.
+    pub fn read(&self) -> Result<(Partial, Vec<Problem>), Problems> {
+        let (file, problems) = match &self.config {
+            Some(path) => config::read(path)?,
             None => (Partial::default(), Vec::new()),
         };
-        self.partial().over(file).settle(problems)
+        Ok((self.clone().partial().over(file), problems))
+    }
+
+    /// The settings of flags and file together.
+    pub fn configuration(&self) -> Result<Configuration, Problems> {
+        let (partial, problems) = self.read()?;
+        partial.configure(problems)
     }
 
     fn partial(self) -> Partial {
@@ -181,11 +187,11 @@ fn listed<T>(flag: &'static str, values: Vec<T>) -> Option<Vec<Placed<T>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{AllowFrom, Pools};
+    use crate::config::{AllowFrom, Pools, Settings};
 
     fn settings(arguments: &[&str]) -> Settings {
         let cli = Cli::try_parse_from([&["protomask"], arguments].concat()).unwrap();
-        cli.flags.settings().unwrap()
+        cli.flags.configuration().unwrap().settings
     }
 
     #[test]
@@ -257,7 +263,7 @@ mod tests {
         assert_eq!(settings.translation_prefixes, [Prefix::WELL_KNOWN, "2001:db8:64::/96".parse().unwrap()]);
         let twice =
             ["protomask", "--translation-prefix", "64:ff9b::/96", "--translation-prefix", "64:ff9b::/96"];
-        let error = Cli::try_parse_from(twice).unwrap().flags.settings().unwrap_err().to_string();
+        let error = Cli::try_parse_from(twice).unwrap().flags.configuration().unwrap_err().to_string();
         assert!(error.starts_with("--translation-prefix: ") && error.contains("overlaps"), "{error}");
     }
 
@@ -275,7 +281,7 @@ mod tests {
         let cli =
             Cli::try_parse_from(["protomask", "--num-queues", "0", "--interface", "much-too-long-a-name"])
                 .unwrap();
-        let error = cli.flags.settings().unwrap_err().to_string();
+        let error = cli.flags.configuration().unwrap_err().to_string();
         assert!(error.contains("--num-queues") && error.contains("--interface"), "both: {error}");
     }
 }

@@ -12,6 +12,7 @@ pub mod datapath;
 pub mod demo;
 pub mod error;
 pub mod exit;
+pub mod generation;
 pub mod kernel;
 pub mod logging;
 pub mod plan;

@@ -37,14 +37,15 @@ fn main() -> ExitCode {
 }
 
 fn route(flags: Flags) -> Exit {
-    let settings = match flags.settings() {
-        Ok(settings) => settings,
+    let configuration = match flags.configuration() {
+        Ok(configuration) => configuration,
         Err(problems) => return wrong(&problems),
     };
     // Before the first thread: each begins with the rights of the one that starts it.
     let kept = privileges::keep_what_is_needed(&settings);
     let dropped = Arc::new(AtomicU64::new(0));
-    let started = logging::start(settings.log.format, settings.log.level, Arc::clone(&dropped));
+    let log = configuration.settings.log;
+    let started = logging::start(log.format, log.level, Arc::clone(&dropped));
     let (log, guard) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -55,7 +56,7 @@ fn route(flags: Flags) -> Exit {
     guard.control().capture_globals();
     kept.log(&log);
     // The guard is dropped behind this: it writes what the log still holds.
-    run::run(settings, &log, dropped)
+    run::run(configuration, &log, dropped)
 }
 
 fn check_config(file: &Path) -> Exit {

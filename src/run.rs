@@ -7,7 +7,7 @@ use std::time::Duration;
 use slog::{Logger, crit, info, warn};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::Settings;
+use crate::config::Configuration;
 use crate::error::chain;
 use crate::exit::Exit;
 use crate::records::Recorder;
@@ -23,13 +23,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOCK_PATIENCE: Duration = Duration::from_millis(50);
 
 /// Sets the router up, runs it until a signal or until it gives up, and cleans up.
-pub fn run(settings: Settings, log: &Logger, log_dropped: Arc<AtomicU64>) -> Exit {
+pub fn run(configuration: Configuration, log: &Logger, log_dropped: Arc<AtomicU64>) -> Exit {
     let Ok(system) = std::panic::catch_unwind(actix_rt::System::new) else {
         crit!(log, "cannot start"; "because" => "no runtime can be made (out of threads or descriptors)");
         return Exit::Failed;
     };
     raise_descriptor_limit(log);
-    system.block_on(live(settings, log, log_dropped))
+    system.block_on(live(configuration, log, log_dropped))
 }
 
 /// A worker needs two descriptors, and there may be 256 workers: what the hard limit allows is taken.
@@ -43,7 +43,7 @@ fn raise_descriptor_limit(log: &Logger) {
     }
 }
 
-async fn live(settings: Settings, log: &Logger, log_dropped: Arc<AtomicU64>) -> Exit {
+async fn live(configuration: Configuration, log: &Logger, log_dropped: Arc<AtomicU64>) -> Exit {
     // From here on a signal no longer ends the process by itself: what was made is taken away first.
     let signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -52,7 +52,7 @@ async fn live(settings: Settings, log: &Logger, log_dropped: Arc<AtomicU64>) -> 
             return Exit::Failed;
         }
     };
-    let made = match set_up(settings, log, log_dropped).await {
+    let made = match set_up(configuration, log, log_dropped).await {
         Ok(made) => made,
         Err(error) => {
             crit!(log, "cannot start"; "because" => chain(&error));
@@ -140,7 +140,7 @@ async fn announce(shared: Arc<Shared>) {
             continue;
         }
         if problems.is_empty() {
-            info!(shared.log, "ready"; "interface" => &shared.settings.interface);
+            info!(shared.log, "ready"; "interface" => &shared.interface);
             service::status("ready", &shared.log);
         } else {
             service::status(&format!("not ready: {}", problems.join("; ")), &shared.log);

@@ -21,11 +21,10 @@ use crate::actors::routes::RoutesActor;
 use crate::actors::sessions::SessionsActor;
 use crate::actors::tun::TunActor;
 use crate::bell::Bell;
-use crate::config::Settings;
 use crate::datapath::join::Joins;
 use crate::datapath::{Ask, Counters, Refusal, Rules, Tables};
+use crate::generation::{Generation, Placed};
 use crate::kernel::sysctl::Forwarding;
-use crate::plan::Plan;
 use crate::records::{Record, Recorder};
 use crate::supervision::{Board, Slot};
 
@@ -213,10 +212,14 @@ pub struct Directory {
 pub struct Shared {
     /// The router's log.
     pub log: Logger,
-    /// The settings of this run.
-    pub settings: Settings,
-    /// The pools of this run.
-    pub plan: Plan,
+    /// The generation of settings that holds. See [`Shared::change`].
+    pub(crate) generation: ArcSwap<Generation>,
+    /// Its number: one read, for who asks often.
+    pub(crate) number: AtomicU64,
+    /// The mappings that are in the tables. Whoever holds this keeps the generation from changing.
+    pub(crate) placed: Mutex<Placed>,
+    /// The name of the TUN device, which never changes.
+    pub interface: String,
     /// The current generation of the packet path's rules.
     pub rules: ArcSwap<Rules>,
     /// Who holds which address and port, and what goes on.
@@ -231,8 +234,6 @@ pub struct Shared {
     pub joins: Joins,
     /// One desk per worker.
     pub desks: Vec<Desk>,
-    /// One entry per pool, in their order in the plan.
-    pub pool_gauges: Vec<PoolGauges>,
     /// Leases so far.
     pub lease_counters: LeaseCounters,
     /// Allocation records.
@@ -285,7 +286,7 @@ impl Shared {
             return problems;
         }
         if !kernel.link_up {
-            problems.push(format!("the link {} is down", self.settings.interface));
+            problems.push(format!("the link {} is down", self.interface));
         }
         problems.extend(kernel.problems.iter().cloned());
         if !kernel.forwarding.is_on() {

@@ -19,20 +19,21 @@ use slog::{Logger, debug, info, warn};
 use crate::actors::metrics::MetricsBlueprint;
 use crate::actors::pool::PoolBlueprint;
 use crate::actors::routes::{RoutesBlueprint, describe_allowed};
-use crate::actors::sessions::{SessionsBlueprint, place_forwards, place_static_pairs};
+use crate::actors::sessions::SessionsBlueprint;
 use crate::actors::tun::TunBlueprint;
-use crate::config::{DEFAULT_PROMETHEUS, OnExit, Prometheus, Settings, Sharing};
+use crate::config::{Configuration, DEFAULT_PROMETHEUS, OnExit, Prometheus, Settings};
 use crate::datapath::Tables;
 use crate::datapath::fragments::{self, Fragments};
 use crate::datapath::join::Joins;
 use crate::error::chain;
 use crate::exit::Exit;
+use crate::generation::{self, Generation, Placed};
 use crate::kernel::preflight::{self, Intent, NoDefaultPool, Problem};
 use crate::kernel::sysctl::{SysctlError, Sysctls};
 use crate::kernel::{LINK_ALIAS, masquerade};
 use crate::plan::Plan;
 use crate::records::{self, Recorder, RecordsConfig};
-use crate::shared::{Desk, PoolGauges, Records, Shared};
+use crate::shared::{Desk, Records, Shared};
 use crate::supervision::{Board, Child, Concern};
 use crate::who_had;
 
@@ -128,14 +129,16 @@ pub struct SetUp {
 
 /// Checks everything, then makes the device and what every actor relies on.
 pub async fn set_up(
-    settings: Settings,
+    configuration: Configuration,
     log: &Logger,
     log_dropped: Arc<AtomicU64>,
 ) -> Result<SetUp, StartError> {
     let handle = rtnl::Handle::open()?;
     let snapshot = handle.snapshot().await?;
-    let plan = Plan::settle(&settings, &snapshot)?;
-    let (pools, prefixes) = (plan.claimed(&settings), settings.prefix_nets());
+    let plan = Plan::settle(&configuration.settings, &snapshot)?;
+    let generation = Generation::first(configuration, plan);
+    let (settings, plan) = (&generation.settings, &generation.plan);
+    let (pools, prefixes) = (plan.claimed(settings), settings.prefix_nets());
     let intent = Intent { interface: &settings.interface, pools: &pools, prefixes: &prefixes };
     let problems = preflight::check(&intent, &snapshot);
     if !problems.is_empty() {
@@ -143,10 +146,10 @@ pub async fn set_up(
     }
     let desks = (0..settings.num_queues).map(|_| Desk::new()).collect::<io::Result<_>>();
     let desks = desks.map_err(StartError::Desks)?;
-    let deterministic = who_had::plan(&settings).transpose()?;
+    let deterministic = who_had::plan(settings).transpose()?;
     let tables = Tables {
-        leases: LeaseTable::new(plan.capacity(&settings), settings.address_rest),
-        nat: Nat64::new(plan.nat(&settings))?,
+        leases: LeaseTable::new(plan.capacity(settings), settings.address_rest),
+        nat: Nat64::new(plan.nat(settings))?,
         fragments: Fragments::new(fragments::Limits {
             memory: settings.fragments.memory,
             timeout: settings.fragments.timeout,
@@ -161,14 +164,14 @@ pub async fn set_up(
         .offloads(settings.offloads)
         .build()?;
     let sysctls = Sysctls::default();
-    let made = Made { device: &device, sysctls: &sysctls, handle: &handle, settings: &settings, log };
+    let made = Made { device: &device, sysctls: &sysctls, handle: &handle, settings, log };
+    let mut placed = Placed::default();
     let prepared = async {
-        place_static_pairs(&tables.leases, &settings.static_pairs).map_err(StartError::StaticPair)?;
-        place_forwards(&tables.nat, &settings.forwards).map_err(StartError::StaticPair)?;
-        let records = start_records(&settings, deterministic.as_ref(), log)?;
+        generation::place(&tables, &mut placed, &generation).map_err(StartError::StaticPair)?;
+        let records = start_records(settings, deterministic.as_ref(), log)?;
         // Behind the device: a second router of the same name is told about the name, not about the port.
         let metrics_listener = listen(settings.prometheus, log)?;
-        made.prepare(&plan, &snapshot).await?;
+        made.prepare(plan, &snapshot).await?;
         Ok((metrics_listener, records))
     };
     let (metrics_listener, (recorder, records_guard)) = match prepared.await {
@@ -181,20 +184,25 @@ pub async fn set_up(
             return Err(error);
         }
     };
-    describe(&settings, &plan, &snapshot, metrics_listener.as_ref(), log);
-    describe_offloads(&settings, device.offloads(), log);
+    describe(settings, plan, &snapshot, metrics_listener.as_ref(), log);
+    describe_offloads(settings, device.offloads(), log);
 
-    let rules = plan.rules(&settings, &snapshot);
+    let rules = plan.rules(settings, &snapshot);
+    let joins = joins(settings, device.offloads());
+    let interface = settings.interface.clone();
     let shared = Shared {
         log: log.clone(),
+        generation: ArcSwap::from_pointee(generation),
+        number: AtomicU64::new(1),
+        placed: Mutex::new(placed),
+        interface,
         rules: ArcSwap::from_pointee(rules),
         tables,
         device_index: device.index(),
         queues: device.queues().to_vec(),
         offloads: device.offloads(),
-        joins: joins(&settings, device.offloads()),
+        joins,
         desks,
-        pool_gauges: plan.pools.iter().map(|pool| PoolGauges::new(pool.net, unit_of(pool.sharing))).collect(),
         lease_counters: crate::shared::LeaseCounters::default(),
         records: Records::new(recorder),
         deterministic,
@@ -204,8 +212,6 @@ pub async fn set_up(
         log_dropped,
         directory: crate::shared::Directory::default(),
         board: Arc::new(Board::default()),
-        settings,
-        plan,
     };
     Ok(SetUp { shared: Arc::new(shared), device, sysctls, _records: records_guard })
 }
@@ -227,7 +233,7 @@ impl SetUp {
 
     /// A clean end: takes away what was made, or leaves it for the next start, as the settings say.
     pub async fn tear_down(&self) {
-        let settings = &self.shared.settings;
+        let settings = &self.shared.generation().settings;
         let log = &self.shared.log;
         if settings.on_exit == OnExit::Keep {
             info!(log, "device, routes and nftables table are left for the next start"; "interface" => &settings.interface);
@@ -341,14 +347,6 @@ fn start_records(
     let Some(config) = RecordsConfig::of(settings, plan) else { return Ok((None, None)) };
     let (recorder, guard) = records::start(&config, log)?;
     Ok((Some(recorder), Some(guard)))
-}
-
-/// What a pool leases.
-fn unit_of(sharing: Sharing) -> &'static str {
-    match sharing {
-        Sharing::Ports => "blocks",
-        Sharing::Exclusive => "addresses",
-    }
 }
 
 /// Opens the address for metrics. That the default one is taken (a second router on this host) is no reason not to start.

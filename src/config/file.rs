@@ -31,7 +31,7 @@ pub fn read(path: &Path) -> Result<(Partial, Vec<Problem>), Problems> {
 }
 
 /// Reads the text of a file.
-pub(super) fn parse(path: &Path, text: &str) -> (Partial, Vec<Problem>) {
+pub(crate) fn parse(path: &Path, text: &str) -> (Partial, Vec<Problem>) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut reader = Reader { path: path.into(), text, problems: Vec::new() };
     for error in errors {

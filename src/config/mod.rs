@@ -24,6 +24,8 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use rfc6052::Prefix;
 use serde::Deserialize;
 
+#[cfg(test)]
+pub(crate) use file::parse;
 pub use file::read;
 pub use nat::{
     BlockFor, DEFAULT_QUOTA_PORTS, DeterministicSettings, Filtering, Forward, ForwardProtocol,
@@ -31,7 +33,7 @@ pub use nat::{
     WhenFull,
 };
 pub use partial::{
-    Partial, PartialDeterministic, PartialEam, PartialForward, PartialPool, PartialQuota, PartialRecords,
+    Mappings, Partial, PartialDeterministic, PartialEam, PartialForward, PartialPool, PartialQuota, PartialRecords,
     PartialSessions, PartialTimers,
 };
 pub use place::{Place, Placed, Problem, Problems};
@@ -189,8 +191,25 @@ impl Settings {
     }
 }
 
+/// Settings, and what they came of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Configuration {
+    /// What was given.
+    pub partial: Partial,
+    /// What it comes to.
+    pub settings: Settings,
+}
+
+impl Partial {
+    /// The settings together with these parts that they are made of; `found` is what is known to be wrong already.
+    pub fn configure(self, found: Vec<Problem>) -> Result<Configuration, Problems> {
+        let settings = self.clone().settle(found)?;
+        Ok(Configuration { partial: self, settings })
+    }
+}
+
 /// An IPv6 host and its IPv4 address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StaticPair {
     /// The host.
     pub host: Ipv6Addr,

@@ -111,6 +111,26 @@ impl Partial {
     }
 }
 
+/// Mappings that are not in the file: they were added at run time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mappings {
+    /// Addresses for hosts.
+    pub static_pairs: Vec<Placed<StaticPair>>,
+    /// Forwarded ports.
+    pub forwards: Vec<PartialForward>,
+}
+
+impl Partial {
+    /// The same with these mappings more.
+    #[must_use]
+    pub fn with(&self, more: &Mappings) -> Self {
+        let mut with = self.clone();
+        with.static_pairs.extend(more.static_pairs.iter().cloned());
+        with.forwards.extend(more.forwards.iter().cloned());
+        with
+    }
+}
+
 /// One pool, as far as it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields of `PoolSettings` of the same names say what they are")]

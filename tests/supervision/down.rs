@@ -66,7 +66,7 @@ fn without_sessions_no_lease_ends() {
     lab.release(Concern::Sessions);
     eventually("the silent host's lease ends", || lab.lease(1).is_none().then_some(()));
     eventually("pool hears of it", || {
-        (lab.shared.pool_gauges[0].resting.load(Ordering::Relaxed) > 0).then_some(())
+        (lab.shared.generation().gauges[0].resting.load(Ordering::Relaxed) > 0).then_some(())
     });
     assert_eq!(lab.lease(0).map(|lease| lease.address), Some(busy.address), "it was never silent");
     let (sent, lost) = echoes.end();
@@ -171,7 +171,7 @@ fn a_restarted_pool_gives_no_address_twice() {
     let leases = lab.leases();
     assert_eq!(leases.len(), usize::from(HOSTS) - 1);
     assert!(leases.windows(2).all(|pair| pair[0].0 != pair[1].0), "{leases:?}");
-    assert_eq!(lab.shared.pool_gauges[0].used.load(Ordering::Relaxed), leases.len() as u64);
+    assert_eq!(lab.shared.generation().gauges[0].used.load(Ordering::Relaxed), leases.len() as u64);
 
     // An address rests after its lease, whatever happens to the pool meanwhile.
     let dropped = lab.lease(3).unwrap();

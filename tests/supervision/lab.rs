@@ -106,7 +106,7 @@ impl Lab {
             prometheus: Some(flag(Prometheus::At((Ipv4Addr::LOCALHOST, HTTP_PORT).into()))),
             ..Partial::default()
         };
-        let settings = settings.settle(vec![]).unwrap();
+        let configuration = settings.configure(vec![]).unwrap();
 
         let (tell, told) = mpsc::sync_channel(1);
         let (stop, stopped) = oneshot::channel();
@@ -115,7 +115,7 @@ impl Lab {
             namespace.enter_current_thread().unwrap();
             actix_rt::System::new().block_on(async move {
                 let log = log();
-                let made = set_up(settings, &log, Arc::default()).await.unwrap();
+                let made = set_up(configuration, &log, Arc::default()).await.unwrap();
                 let children = made.children();
                 let faults: Vec<_> =
                     children.iter().map(|child| Box::new(child.faults()) as FaultsOf).collect();

@@ -159,7 +159,7 @@ impl Sample {
                 .sum(),
             workers: shared.desks.len() as u64,
             offloads: shared.offloads,
-            pools: shared.pool_gauges.iter().map(PoolSample::from).collect(),
+            pools: shared.generation().gauges.iter().map(|gauges| PoolSample::from(&**gauges)).collect(),
             leases: shared.tables.leases.len() as u64,
             lease_capacity: shared.tables.leases.capacity() as u64,
             leases_granted: leases.granted.load(Ordering::Relaxed),

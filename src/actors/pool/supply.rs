@@ -1,6 +1,7 @@
 //! What is free, and who gets it.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use fast_nat::nat64::{BlockLease, BlockRef, PortClass};
@@ -14,12 +15,46 @@ use slog::{Logger, debug, info, warn};
 use crate::config::{PoolSettings, Sharing, pools_of};
 use crate::datapath::{Ask, Refusal};
 use crate::error::chain;
+use crate::generation::Generation;
 use crate::records::{Record, What};
 use crate::shared::Shared;
+
+/// The pools of a generation, in which everything is free. Also says whether they can be made.
+pub(crate) fn pools(generation: &Generation) -> Result<(LeasePool, BlockPool), String> {
+    let (plan, settings) = (&generation.plan, &generation.settings);
+    let of = |sharing| plan.pools.iter().filter(move |pool: &&PoolSettings| pool.sharing == sharing);
+    let mapped = settings.mapped_within(plan.nets().into_iter());
+    let config = PoolConfig {
+        pools: of(Sharing::Exclusive).map(|pool| pool.net).collect(),
+        reserved: mapped.iter().copied().chain([plan.router_address]).collect(),
+        max_leases_per_subnet: plan.max_leases_per_subnet(settings),
+        rest: settings.address_rest,
+    };
+    let addresses = LeasePool::new(&config).map_err(|error| chain(&error))?;
+    let nets = of(Sharing::Ports).map(|pool| PortNet {
+        net: pool.net,
+        first_port: pool.ports.first(),
+        last_port: pool.ports.last(),
+        reserved_ports: pool.reserved(),
+    });
+    // The router's own address is shared like the others: what is for nobody else is for the router.
+    let config = BlockPoolConfig {
+        nets: nets.collect(),
+        block_size: settings.sessions.block_size,
+        max_ports_per_subscriber: settings.quota.most_ports(plan.automatic),
+        reserved_addresses: mapped,
+        reserved_endpoints: settings.forwards.iter().map(|forward| (forward.address, forward.port)).collect(),
+        seed: None,
+    };
+    let blocks = BlockPool::new(&config).map_err(|error| chain(&error))?;
+    Ok((addresses, blocks))
+}
 
 /// The pools of both kinds.
 #[derive(Debug)]
 pub(super) struct Supply {
+    /// The generation that it was made of.
+    generation: Arc<Generation>,
     addresses: LeasePool,
     blocks: BlockPool,
     log: Logger,
@@ -28,39 +63,21 @@ pub(super) struct Supply {
 impl Supply {
     /// Reads from the tables what is under lease.
     pub(super) fn new(shared: &Shared, log: Logger) -> Result<Self, String> {
-        let (plan, settings) = (&shared.plan, &shared.settings);
-        let of = |sharing| plan.pools.iter().filter(move |pool: &&PoolSettings| pool.sharing == sharing);
-        let mapped = settings.mapped_within(plan.nets().into_iter());
-        let config = PoolConfig {
-            pools: of(Sharing::Exclusive).map(|pool| pool.net).collect(),
-            reserved: mapped.iter().copied().chain([plan.router_address]).collect(),
-            max_leases_per_subnet: plan.max_leases_per_subnet(settings),
-            rest: settings.address_rest,
-        };
-        let mut addresses = LeasePool::new(&config).map_err(|error| chain(&error))?;
+        let generation = shared.generation();
+        let (mut addresses, mut blocks) = pools(&generation)?;
         addresses.rebuild(&shared.tables.leases, crate::clock::now());
-        let nets = of(Sharing::Ports).map(|pool| PortNet {
-            net: pool.net,
-            first_port: pool.ports.first(),
-            last_port: pool.ports.last(),
-            reserved_ports: pool.reserved(),
-        });
-        // The router's own address is shared like the others: what is for nobody else is for the router.
-        let config = BlockPoolConfig {
-            nets: nets.collect(),
-            block_size: settings.sessions.block_size,
-            max_ports_per_subscriber: settings.quota.most_ports(plan.automatic),
-            reserved_addresses: mapped,
-            reserved_endpoints: settings
-                .forwards
-                .iter()
-                .map(|forward| (forward.address, forward.port))
-                .collect(),
-            seed: None,
-        };
-        let mut blocks = BlockPool::new(&config).map_err(|error| chain(&error))?;
         blocks.rebuild(&shared.tables.nat);
-        Ok(Self { addresses, blocks, log })
+        Ok(Self { generation, addresses, blocks, log })
+    }
+
+    /// What it was made of.
+    pub(super) fn generation(&self) -> &Generation {
+        &self.generation
+    }
+
+    /// The number of that.
+    pub(super) fn number(&self) -> u64 {
+        self.generation.number
     }
 
     /// Leases a host what it is served with. `None`: not now.
@@ -75,8 +92,9 @@ impl Supply {
             shared.lease_counters.waited_for_records.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        let served: Vec<Ipv4Net> = pools_of(&shared.plan.pools, ask.host).map(|pool| pool.net).collect();
-        let sharing = pools_of(&shared.plan.pools, ask.host).next().map(|pool| pool.sharing);
+        let pools = &self.generation.plan.pools;
+        let served: Vec<Ipv4Net> = pools_of(pools, ask.host).map(|pool| pool.net).collect();
+        let sharing = pools_of(pools, ask.host).next().map(|pool| pool.sharing);
         let result = match sharing {
             None => Err(Refusal::PoolExhausted),
             Some(Sharing::Exclusive) => self.acquire_address(shared, ask, &served, now),

@@ -1,7 +1,6 @@
 //! One comparison of what is with what should be, and the repair.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -61,7 +60,9 @@ async fn look(
     if let Err(why) = keep_masquerade(shared, quarrels, log) {
         view.problems.push(why);
     }
-    let desired = shared.plan.desired(&shared.settings);
+    let generation = shared.generation();
+    let (pools, settings) = (&generation.plan, &generation.settings);
+    let desired = pools.desired(settings);
     let mut snapshot = handle.snapshot().await?;
     let plan = rtnl::diff(&desired, &snapshot);
     for change in &plan.changes {
@@ -95,8 +96,8 @@ async fn look(
     view.link_up = snapshot.link_by_name(&desired.link.name).is_some_and(|link| link.up);
     if plan.conflicts.is_empty() {
         // What would have kept the router from starting keeps it from being ready.
-        let (nets, prefixes) = (shared.plan.claimed(&shared.settings), shared.settings.prefix_nets());
-        let intent = Intent { interface: &shared.settings.interface, pools: &nets, prefixes: &prefixes };
+        let (nets, prefixes) = (pools.claimed(settings), settings.prefix_nets());
+        let intent = Intent { interface: &settings.interface, pools: &nets, prefixes: &prefixes };
         view.problems.extend(preflight::check(&intent, &snapshot).iter().map(ToString::to_string));
     }
     look_at_firewall(shared, log, view);
@@ -109,11 +110,11 @@ async fn look(
         }
         Err(error) => view.problems.push(chain(&error)),
     }
-    let rules = shared.plan.rules(&shared.settings, &snapshot);
-    if rules != **shared.rules.load() {
+    let rules = pools.rules(settings, &snapshot);
+    // Where the settings have changed meanwhile, a comparison comes that will know them.
+    if rules != **shared.rules.load() && shared.follow_host(&generation, rules) {
         info!(log, "this host's addresses or links changed; the rules follow them";
-            "allowed" => describe_allowed(shared.plan.allowed(&shared.settings, &snapshot).as_deref()));
-        shared.rules.store(Arc::new(rules));
+            "allowed" => describe_allowed(pools.allowed(settings, &snapshot).as_deref()));
     }
     Ok(())
 }
@@ -134,7 +135,8 @@ pub(super) fn keep_masquerade(
     quarrels: &Mutex<Quarrels>,
     log: &Logger,
 ) -> Result<(), String> {
-    let Some(wanted) = shared.plan.masquerade(&shared.settings) else { return Ok(()) };
+    let generation = shared.generation();
+    let Some(wanted) = generation.plan.masquerade(&generation.settings) else { return Ok(()) };
     if masquerade::is_installed(&wanted).map_err(|error| chain(&error))? {
         return Ok(());
     }
@@ -156,7 +158,7 @@ pub(super) fn keep_masquerade(
 /// Names the firewall rules of others that may drop what is forwarded, when they appear. That is no reason not to be
 /// ready: an earlier rule, which is not looked into, may accept it.
 fn look_at_firewall(shared: &Shared, log: &Logger, view: &mut KernelView) {
-    let Ok(findings) = firewall::findings(&shared.settings.interface) else { return };
+    let Ok(findings) = firewall::findings(&shared.interface) else { return };
     let findings: Vec<_> = findings.iter().map(ToString::to_string).collect();
     for finding in findings.iter().filter(|finding| !view.firewall.contains(finding)) {
         warn!(log, "forwarded packets may be dropped by a firewall"; "finding" => finding);

@@ -12,8 +12,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext as _, Context, Handler, MessageResult};
-use fast_nat::nat64::{Event, Nat64, Protocol, SessionRef, SessionView, StaticBinding};
-use fast_nat::{InsertError, Lease, LeaseKind, LeaseTable, Timestamp};
+use fast_nat::nat64::{Event, Protocol, SessionRef, SessionView};
+use fast_nat::{Lease, Timestamp};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use slog::{Logger, info, o, warn};
@@ -22,7 +22,6 @@ pub use messages::{DropLease, DropSession, ListLeases, ListSessions};
 
 use crate::actors::pool::{ReleaseBlocks, ReleaseLeases};
 use crate::clock;
-use crate::config::{Forward, ForwardProtocol, StaticPair};
 use crate::records::{self, Record, What};
 use crate::shared::Shared;
 use crate::supervision::faults::Point;
@@ -69,34 +68,13 @@ impl Blueprint for SessionsBlueprint {
         let shared = Arc::clone(&self.0);
         async move {
             let log = shared.log.new(o!("concern" => "sessions", "generation" => birth.generation()));
-            place_static_pairs(&shared.tables.leases, &shared.settings.static_pairs)?;
-            place_forwards(&shared.tables.nat, &shared.settings.forwards)?;
+            shared.place_mappings()?;
             // What ended while word of it was lost with the last incarnation.
             let unreleased = shared.tables.leases.ended().into_iter().map(|ended| ended.lease).collect();
             Ok(SessionsActor { shared, birth, log, unreleased, begun: HashMap::new() })
         }
         .boxed_local()
     }
-}
-
-/// Puts the static pairs into the table. Done before any packet is looked at, and once more by each incarnation; a lease
-/// that stands in the way of one ends.
-pub(crate) fn place_static_pairs(leases: &LeaseTable, pairs: &[StaticPair]) -> Result<(), String> {
-    for StaticPair { host, address } in pairs.iter().copied() {
-        let now = clock::now();
-        let insert = || leases.insert(host, address, LeaseKind::Static, now);
-        let placed = match insert() {
-            Err(InsertError::HostHasLease(lease) | InsertError::AddressTaken(lease))
-                if lease.kind == LeaseKind::Dynamic =>
-            {
-                leases.remove(lease.address, now);
-                insert()
-            }
-            other => other,
-        };
-        placed.map_err(|error| format!("the static pair {address} = {host} cannot be placed: {error}"))?;
-    }
-    Ok(())
 }
 
 /// The ports of a session and its other end, as records have them.
@@ -114,28 +92,6 @@ fn flow_of(view: &SessionView) -> records::Flow {
     }
 }
 
-/// Places the port forwards. Done before any packet is looked at, and once more by each incarnation.
-pub(crate) fn place_forwards(nat: &Nat64, forwards: &[Forward]) -> Result<(), String> {
-    for forward in forwards {
-        let binding = StaticBinding {
-            prefix: forward.prefix,
-            protocol: match forward.protocol {
-                ForwardProtocol::Tcp => Protocol::Tcp,
-                ForwardProtocol::Udp => Protocol::Udp,
-            },
-            address: forward.address,
-            port: forward.port,
-            host: forward.host,
-            host_port: forward.host_port,
-        };
-        nat.add_static(&binding, clock::now()).map_err(|error| {
-            let StaticBinding { protocol, address, port, host, host_port, .. } = binding;
-            format!("the forward {protocol} {address} port {port} to {host} port {host_port} cannot be placed: {error}")
-        })?;
-    }
-    Ok(())
-}
-
 impl Actor for SessionsActor {
     type Context = Context<Self>;
 
@@ -145,7 +101,7 @@ impl Actor for SessionsActor {
         if self.shared.tables.nat.config().events > 0 {
             ctx.run_interval(RECORD_EVERY, |actor, _| actor.record_sessions());
         }
-        let settings = &self.shared.settings;
+        let settings = &self.shared.generation().settings;
         info!(self.log, "started"; "static_pairs" => settings.static_pairs.len(), "forwards" => settings.forwards.len());
     }
 
@@ -157,13 +113,13 @@ impl Actor for SessionsActor {
 impl SessionsActor {
     fn tick(&mut self) {
         let now = clock::now();
+        let lifetime = self.shared.generation().settings.reservation_timeout;
         for _ in 0..STEPS {
             if !self.birth.is_current() {
                 return;
             }
             self.birth.beat();
-            let (expired, more) =
-                self.shared.tables.leases.expire(now, self.shared.settings.reservation_timeout, BUDGET);
+            let (expired, more) = self.shared.tables.leases.expire(now, lifetime, BUDGET);
             self.shared.lease_counters.expired.fetch_add(expired.len() as u64, Ordering::Relaxed);
             for lease in expired {
                 info!(self.log, "lease ended"; "host" => %lease.host, "address" => %lease.address,
@@ -313,45 +269,3 @@ impl Handler<DropSession> for SessionsActor {
 }
 
 crate::accepts_faults!(SessionsActor);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HOST: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
-    const OTHER: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
-    const ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(203, 0, 113, 10);
-    const ELSEWHERE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(203, 0, 113, 11);
-
-    fn place(leases: &LeaseTable) -> Result<(), String> {
-        place_static_pairs(leases, &[StaticPair { host: HOST, address: ADDRESS }])
-    }
-
-    #[test]
-    fn a_static_pair_ends_the_lease_that_stands_in_its_way_and_may_be_placed_again() {
-        let leases = LeaseTable::new(8, Duration::from_secs(1));
-        leases.insert(HOST, ELSEWHERE, LeaseKind::Dynamic, clock::now()).unwrap();
-        place(&leases).unwrap();
-        place(&leases).unwrap();
-        let lease = leases.peek_host(HOST).unwrap();
-        assert_eq!((lease.address, lease.kind), (ADDRESS, LeaseKind::Static));
-        assert_eq!(leases.by_address(ELSEWHERE), None);
-    }
-
-    #[test]
-    fn a_static_pair_takes_its_address_from_a_host_that_leased_it() {
-        let leases = LeaseTable::new(8, Duration::from_secs(1));
-        leases.insert(OTHER, ADDRESS, LeaseKind::Dynamic, clock::now()).unwrap();
-        place(&leases).unwrap();
-        assert_eq!(leases.by_address(ADDRESS).unwrap().host, HOST);
-        assert_eq!(leases.peek_host(OTHER), None);
-    }
-
-    #[test]
-    fn two_static_pairs_of_one_address_are_refused_by_name() {
-        let leases = LeaseTable::new(8, Duration::from_secs(1));
-        leases.insert(OTHER, ADDRESS, LeaseKind::Static, clock::now()).unwrap();
-        let error = place(&leases).unwrap_err();
-        assert!(error.contains("203.0.113.10") && error.contains("2001:db8::2"), "{error}");
-    }
-}

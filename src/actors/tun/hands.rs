@@ -66,7 +66,7 @@ struct Tools {
 
 impl<'s> Hands<'s> {
     pub(super) fn new(seat: &'s Seat) -> Self {
-        let settings = &seat.shared.settings;
+        let settings = &seat.shared.generation().settings;
         let limits = Limits {
             packets_per_host: settings.hold.packets_per_host,
             hosts: settings.hold.hosts,

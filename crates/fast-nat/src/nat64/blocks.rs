@@ -90,7 +90,7 @@ impl Nat64 {
             return None;
         }
         let (since, is_idle) = held.idle(block.id)?;
-        (is_idle && tick(now).saturating_sub(since) > self.timers.block_idle)
+        (is_idle && tick(now).saturating_sub(since) > self.limits.block_idle.get())
             .then(|| held.take_back(block))?
     }
 
@@ -106,7 +106,7 @@ impl Nat64 {
                 && let Some(block) = self.blocks.get(id)
             {
                 let data = block.data.lock();
-                if tick(now).saturating_sub(data.idle_since) <= self.timers.block_idle {
+                if tick(now).saturating_sub(data.idle_since) <= self.limits.block_idle.get() {
                     break;
                 }
                 idle.push(BlockRef { id, version: block.version.load(Ordering::Acquire) });

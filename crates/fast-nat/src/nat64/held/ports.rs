@@ -67,7 +67,7 @@ impl Held<'_> {
         let random = self.random();
         let mut data = host.data.lock();
         let kind = protocol as usize;
-        let (rest, most_resting) = (nat.timers.rest[kind], nat.config.max_resting_ports);
+        let (rest, most_resting) = (nat.limits.rest[kind].get(), nat.config.max_resting_ports);
         let wanted = wanted.map(endpoint_parts);
         let (mut best, mut found) = (None, None);
         let (mut before, mut may_promote) = (0, PROMOTED);
@@ -146,7 +146,7 @@ impl Held<'_> {
 }
 
 impl BlockData {
-    fn ports_of(&mut self, protocol: Protocol) -> &mut PortSet {
+    pub(in crate::nat64) fn ports_of(&mut self, protocol: Protocol) -> &mut PortSet {
         if !self.ports[protocol as usize].is_made() {
             let mut ports = PortSet::default();
             let reserved = self.reserved().iter();
