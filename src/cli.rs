@@ -10,9 +10,10 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use rfc6052::Prefix;
 
 use crate::config::{
-    self, Configuration, MssClamp, OffloadsText, OnExit, Partial, PartialPool, Placed, Problem, Problems,
+    self, Configuration, ControlSocket, MssClamp, OffloadsText, OnExit, Partial, PartialPool, Placed, Problem, Problems,
     Prometheus, Sharing, parse_duration,
 };
+use crate::control::client::Ctl;
 use crate::logging::LogFormat;
 use crate::who_had::WhoHad;
 
@@ -56,6 +57,8 @@ pub enum Command {
     /// Say who had an address and a port at a time, from the configuration in deterministic mode, and from allocation
     /// records otherwise. Exit code 1: nobody had it.
     WhoHad(WhoHad),
+    /// Ask a running router, or tell it, by its control socket.
+    Ctl(Ctl),
     /// Show the router at work between network namespaces of its own. Needs root, and leaves this host's network alone.
     Demo,
 }
@@ -123,6 +126,12 @@ pub struct Flags {
     /// Serve /metrics, /healthz and /readyz there, or off [default: 127.0.0.1:9464].
     #[arg(long, value_name = "ADDR")]
     pub prometheus: Option<Prometheus>,
+    /// Listen there for `protomask ctl` [default: /run/protomask/INTERFACE.sock].
+    #[arg(long, value_name = "PATH")]
+    pub control_socket: Option<ControlSocket>,
+    /// Listen for no `protomask ctl`.
+    #[arg(long, conflicts_with = "control_socket")]
+    pub no_control: bool,
     /// The form of log records, on standard error [default: terminal].
     #[arg(long, value_name = "FORM")]
     pub log_format: Option<LogFormat>,
@@ -138,7 +147,12 @@ impl Flags {
             Some(path) => config::read(path)?,
             None => (Partial::default(), Vec::new()),
         };
-        Ok((self.clone().partial().over(file), problems))
+        Ok((self.over(file), problems))
+    }
+
+    /// These flags over what a file says.
+    pub fn over(&self, file: Partial) -> Partial {
+        self.clone().partial().over(file)
     }
 
     /// The settings of flags and file together.
@@ -172,6 +186,11 @@ impl Flags {
             enable_forwarding: self.enable_forwarding.then(|| Placed::by_flag("--enable-forwarding", true)),
             on_exit: self.on_exit.map(|value| Placed::by_flag("--on-exit", value)),
             prometheus: self.prometheus.map(|value| Placed::by_flag("--prometheus", value)),
+            control_socket: if self.no_control {
+                Some(Placed::by_flag("--no-control", ControlSocket::Off))
+            } else {
+                self.control_socket.map(|value| Placed::by_flag("--control-socket", value))
+            },
             log_format: self.log_format.map(|value| Placed::by_flag("--log-format", value)),
             verbosity: self.verbose,
             ..Partial::default()

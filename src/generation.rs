@@ -35,8 +35,19 @@ pub struct Generation {
     pub added: Mappings,
     /// Settings of the file that wait for a restart, by their keys.
     pub pending: Vec<&'static str>,
+    /// How the tables were made.
+    pub tables: TableFacts,
     /// One entry per pool, drained ones among them, in their order in the plan.
     pub gauges: Vec<Arc<PoolGauges>>,
+}
+
+/// What the tables were made for at the start: they do not grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableFacts {
+    /// There is room for hosts that share addresses.
+    pub shares: bool,
+    /// Low ports are kept among themselves.
+    pub low_ports: bool,
 }
 
 impl Generation {
@@ -44,7 +55,13 @@ impl Generation {
     pub fn first(configuration: Configuration, plan: Plan) -> Self {
         let gauges = gauges(&plan, &[]);
         let Configuration { partial, settings } = configuration;
+        let shared = || plan.pools.iter().filter(|pool| pool.sharing == Sharing::Ports);
+        let tables = TableFacts {
+            shares: shared().next().is_some(),
+            low_ports: shared().any(|pool| pool.ports.first() < 1024),
+        };
         Self {
+            tables,
             number: 1,
             settings,
             plan,
@@ -130,6 +147,7 @@ impl Shared {
         tables.nat.set_timers(&next.settings.timers);
         // Settings let no quota pass that the engine refuses.
         let _ = tables.nat.set_quota(&engine_quota(&next.settings.quota));
+        tables.fragments.set_timeout(next.settings.fragments.timeout);
         self.number.store(next.number, Ordering::Release);
         self.generation.store(Arc::new(next));
         self.rules.store(Arc::new(rules));

@@ -16,7 +16,8 @@ use protomask::cli::{Cli, Command, Flags};
 use protomask::config::{self, Partial, Problems};
 use protomask::exit::Exit;
 use protomask::kernel::sysctl::Sysctls;
-use protomask::{demo, kernel, logging, privileges, run, who_had};
+use protomask::run::Start;
+use protomask::{control, demo, kernel, logging, privileges, run, who_had};
 
 /// Test builds count what each thread allocates.
 #[cfg(feature = "count-allocations")]
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Some(Command::CheckConfig { file }) => check_config(&file),
         Some(Command::Cleanup { force }) => clean_up(force),
         Some(Command::WhoHad(asked)) => who_had::run(&asked, &mut std::io::stdout()),
+        Some(Command::Ctl(ctl)) => control::client::run(&ctl, &mut std::io::stdout()),
         Some(Command::Demo) => demo::run(),
     };
     exit.into()
@@ -56,7 +58,8 @@ fn route(flags: Flags) -> Exit {
     guard.control().capture_globals();
     kept.log(&log);
     // The guard is dropped behind this: it writes what the log still holds.
-    run::run(configuration, &log, dropped)
+    let log_control = Some(guard.control());
+    run::run(Start { flags, configuration, log_dropped: dropped, log_control }, &log)
 }
 
 fn check_config(file: &Path) -> Exit {

@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use slog::{Logger, crit, info, warn};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
+use crate::cli::Flags;
 use crate::config::Configuration;
 use crate::error::chain;
 use crate::exit::Exit;
+use crate::logging::LogControl;
 use crate::records::Recorder;
+use crate::reload::reader::Reader;
 use crate::service::{self, Watchdog};
 use crate::shared::Shared;
 use crate::startup::set_up;
@@ -22,14 +26,27 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// No lock is held for nearly as long.
 const LOCK_PATIENCE: Duration = Duration::from_millis(50);
 
+/// What a run is started with.
+#[derive(Debug)]
+pub struct Start {
+    /// The flags, and by them the file, which may be read anew.
+    pub flags: Flags,
+    /// What they say now.
+    pub configuration: Configuration,
+    /// Records of the log that were lost.
+    pub log_dropped: Arc<AtomicU64>,
+    /// Whose level follows the settings.
+    pub log_control: Option<LogControl>,
+}
+
 /// Sets the router up, runs it until a signal or until it gives up, and cleans up.
-pub fn run(configuration: Configuration, log: &Logger, log_dropped: Arc<AtomicU64>) -> Exit {
+pub fn run(start: Start, log: &Logger) -> Exit {
     let Ok(system) = std::panic::catch_unwind(actix_rt::System::new) else {
         crit!(log, "cannot start"; "because" => "no runtime can be made (out of threads or descriptors)");
         return Exit::Failed;
     };
     raise_descriptor_limit(log);
-    system.block_on(live(configuration, log, log_dropped))
+    system.block_on(live(start, log))
 }
 
 /// A worker needs two descriptors, and there may be 256 workers: what the hard limit allows is taken.
@@ -43,7 +60,8 @@ fn raise_descriptor_limit(log: &Logger) {
     }
 }
 
-async fn live(configuration: Configuration, log: &Logger, log_dropped: Arc<AtomicU64>) -> Exit {
+async fn live(start: Start, log: &Logger) -> Exit {
+    let Start { flags, configuration, log_dropped, log_control } = start;
     // From here on a signal no longer ends the process by itself: what was made is taken away first.
     let signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -64,8 +82,13 @@ async fn live(configuration: Configuration, log: &Logger, log_dropped: Arc<Atomi
         .with_watchdog(Watchdog::new(WATCH_EVERY, log))
         .with_locks(Box::new(move || tables.tables.stuck(LOCK_PATIENCE)));
     let announcer = actix_rt::spawn(announce(Arc::clone(&made.shared)));
-    let outcome = overseer.run(signals.end(log, made.shared.records.recorder())).await;
+    // One that is told while one is under way is enough.
+    let (tell, told) = mpsc::channel(1);
+    let reader = Reader::new(Arc::clone(&made.shared), flags, log_control);
+    let reader = actix_rt::spawn(reader.run(told));
+    let outcome = overseer.run(signals.end(log, made.shared.records.recorder(), tell)).await;
     announcer.abort();
+    reader.abort();
     match outcome {
         Outcome::Shutdown => {
             service::stopping("ending", log);
@@ -100,7 +123,7 @@ impl Signals {
     }
 
     /// Ready when the router is to end.
-    async fn end(mut self, log: &Logger, recorder: Option<&Recorder>) {
+    async fn end(mut self, log: &Logger, recorder: Option<&Recorder>, reload: mpsc::Sender<()>) {
         loop {
             let name = tokio::select! {
                 _ = self.terminate.recv() => "SIGTERM",
@@ -110,7 +133,8 @@ impl Signals {
                         recorder.reopen();
                         info!(log, "the file of allocation records is opened anew"; "signal" => "SIGHUP");
                     }
-                    warn!(log, "SIGHUP changes no settings: they are read at start; restart to apply new ones");
+                    // Full: one is to come that reads what is there by then.
+                    let _ = reload.try_send(());
                     continue;
                 }
             };

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_queue::ArrayQueue;
 use easy_tun::{Offloads, QueueHandle};
 use fast_nat::Deterministic;
@@ -15,6 +15,8 @@ use ipnet::Ipv4Net;
 use parking_lot::Mutex;
 use slog::Logger;
 
+use crate::actors::control::ControlActor;
+use crate::actors::control::socket::ControlSocket;
 use crate::actors::metrics::MetricsActor;
 use crate::actors::pool::PoolActor;
 use crate::actors::routes::RoutesActor;
@@ -26,6 +28,7 @@ use crate::datapath::{Ask, Counters, Refusal, Rules, Tables};
 use crate::generation::{Generation, Placed};
 use crate::kernel::sysctl::Forwarding;
 use crate::records::{Record, Recorder};
+use crate::reload::Reloads;
 use crate::supervision::{Board, Slot};
 
 /// Answers that may lie unread in one worker's inbox. One answer is 40 bytes; when the inbox is full the answer is
@@ -205,6 +208,8 @@ pub struct Directory {
     pub routes: Arc<Slot<RoutesActor>>,
     /// `metrics`.
     pub metrics: Arc<Slot<MetricsActor>>,
+    /// `control`.
+    pub control: Arc<Slot<ControlActor>>,
 }
 
 /// Everything that outlives the actors.
@@ -245,7 +250,11 @@ pub struct Shared {
     /// Repairs so far: something of ours was gone from the kernel and was put back.
     pub kernel_repairs: AtomicU64,
     /// The listener of `metrics`: it outlives the actor, so that a hung one does not keep the port.
-    pub metrics_listener: Option<std::net::TcpListener>,
+    pub metrics_listener: ArcSwapOption<std::net::TcpListener>,
+    /// The listener of `control`, for the same reason.
+    pub control_socket: Option<ControlSocket>,
+    /// How reloads of the settings have gone.
+    pub reloads: Reloads,
     /// Log records that were dropped because the log could not keep up.
     pub log_dropped: Arc<AtomicU64>,
     /// Current addresses of the actors.
@@ -268,6 +277,15 @@ impl Shared {
             desk.bell.ring();
             queue.wake();
         }
+    }
+
+    /// What does not keep the router from being ready, and should be known: one sentence each.
+    pub fn notes(&self) -> Vec<String> {
+        let pending = &self.generation().pending;
+        let waits = format!("settings that wait for a restart: {}", pending.join(", "));
+        let refused = self.reloads.tally().why_refused;
+        let refused = refused.map(|why| format!("the last reload was refused: {}", why.replace('\n', "; ")));
+        (!pending.is_empty()).then_some(waits).into_iter().chain(refused).collect()
     }
 
     /// What keeps the router from being ready, one sentence each; empty when it is ready.

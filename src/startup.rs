@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use easy_tun::{Device, DeviceBuilder, Offloads};
 use fast_nat::nat64::{InvalidConfig, Nat64};
 use fast_nat::{Deterministic, InvalidDeterministic, LeaseTable};
@@ -16,12 +16,14 @@ use parking_lot::Mutex;
 use rtnl::Snapshot;
 use slog::{Logger, debug, info, warn};
 
+use crate::actors::control::ControlBlueprint;
+use crate::actors::control::socket::{ControlSocket as Socket, SocketError};
 use crate::actors::metrics::MetricsBlueprint;
 use crate::actors::pool::PoolBlueprint;
 use crate::actors::routes::{RoutesBlueprint, describe_allowed};
 use crate::actors::sessions::SessionsBlueprint;
 use crate::actors::tun::TunBlueprint;
-use crate::config::{Configuration, DEFAULT_PROMETHEUS, OnExit, Prometheus, Settings};
+use crate::config::{Configuration, ControlSocket, DEFAULT_PROMETHEUS, OnExit, Prometheus, Settings, control_socket_of};
 use crate::datapath::Tables;
 use crate::datapath::fragments::{self, Fragments};
 use crate::datapath::join::Joins;
@@ -33,6 +35,7 @@ use crate::kernel::sysctl::{SysctlError, Sysctls};
 use crate::kernel::{LINK_ALIAS, masquerade};
 use crate::plan::Plan;
 use crate::records::{self, Recorder, RecordsConfig};
+use crate::reload::Reloads;
 use crate::shared::{Desk, Records, Shared};
 use crate::supervision::{Board, Child, Concern};
 use crate::who_had;
@@ -72,6 +75,9 @@ pub enum StartError {
     /// The session tables cannot be made as large as they were to be.
     #[error("the session tables cannot be made: {0}")]
     Nat(#[from] InvalidConfig),
+    /// The control socket cannot be had.
+    #[error(transparent)]
+    Control(#[from] SocketError),
     /// The address for metrics cannot be had.
     #[error("cannot listen at {address} ({source}); choose another address with --prometheus, or off")]
     Listen {
@@ -111,6 +117,7 @@ impl StartError {
             | Self::StaticPair(_)
             | Self::Nat(_)
             | Self::Records(_)
+            | Self::Control(_)
             | Self::Listen { .. } => Exit::Failed,
         }
     }
@@ -171,10 +178,11 @@ pub async fn set_up(
         let records = start_records(settings, deterministic.as_ref(), log)?;
         // Behind the device: a second router of the same name is told about the name, not about the port.
         let metrics_listener = listen(settings.prometheus, log)?;
+        let control_socket = control_socket(settings, log)?;
         made.prepare(plan, &snapshot).await?;
-        Ok((metrics_listener, records))
+        Ok((metrics_listener, control_socket, records))
     };
-    let (metrics_listener, (recorder, records_guard)) = match prepared.await {
+    let (metrics_listener, control_socket, (recorder, records_guard)) = match prepared.await {
         Ok(prepared) => prepared,
         Err(error) => {
             // What an earlier run left is for the start that succeeds.
@@ -208,7 +216,9 @@ pub async fn set_up(
         deterministic,
         kernel: Mutex::default(),
         kernel_repairs: AtomicU64::new(0),
-        metrics_listener,
+        metrics_listener: ArcSwapOption::from_pointee(metrics_listener),
+        control_socket,
+        reloads: Reloads::default(),
         log_dropped,
         directory: crate::shared::Directory::default(),
         board: Arc::new(Board::default()),
@@ -226,6 +236,7 @@ impl SetUp {
             Concern::Sessions => Child::new(concern, board, SessionsBlueprint(shared()), &directory.sessions),
             Concern::Tun => Child::new(concern, board, TunBlueprint(shared()), &directory.tun),
             Concern::Routes => Child::new(concern, board, RoutesBlueprint(shared()), &directory.routes),
+            Concern::Control => Child::new(concern, board, ControlBlueprint(shared()), &directory.control),
             Concern::Metrics => Child::new(concern, board, MetricsBlueprint(shared()), &directory.metrics),
         };
         Concern::ALL.map(child).into()
@@ -233,6 +244,9 @@ impl SetUp {
 
     /// A clean end: takes away what was made, or leaves it for the next start, as the settings say.
     pub async fn tear_down(&self) {
+        if let Some(socket) = &self.shared.control_socket {
+            socket.remove();
+        }
         let settings = &self.shared.generation().settings;
         let log = &self.shared.log;
         if settings.on_exit == OnExit::Keep {
@@ -361,6 +375,22 @@ fn listen(wanted: Prometheus, log: &Logger) -> Result<Option<TcpListener>, Start
             Err(error) => {
                 warn!(log, "no metrics: the default address cannot be had; choose another with --prometheus";
                     "address" => %DEFAULT_PROMETHEUS, "because" => %error);
+                Ok(None)
+            }
+        },
+    }
+}
+
+/// Opens the control socket. That the default one cannot be had (a second router of this name in another network namespace, or a
+/// read-only /run) is no reason not to start.
+fn control_socket(settings: &Settings, log: &Logger) -> Result<Option<Socket>, StartError> {
+    match &settings.control_socket {
+        ControlSocket::Off => Ok(None),
+        ControlSocket::At(path) => Ok(Some(Socket::bind(path)?)),
+        ControlSocket::Default => match Socket::bind(&control_socket_of(&settings.interface)) {
+            Ok(socket) => Ok(Some(socket)),
+            Err(error) => {
+                warn!(log, "nobody can control this router"; "because" => %error);
                 Ok(None)
             }
         },

@@ -20,6 +20,7 @@
 //! Messages carry requests, batches and facts, never single packets. Each can be repeated without harm, and each
 //! sender copes with "not there just now".
 
+pub mod control;
 pub mod metrics;
 pub mod pool;
 pub mod routes;

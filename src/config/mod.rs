@@ -14,6 +14,7 @@ mod settle;
 mod text;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use easy_tun::Offloads;
@@ -24,9 +25,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use rfc6052::Prefix;
 use serde::Deserialize;
 
-#[cfg(test)]
-pub(crate) use file::parse;
-pub use file::read;
+pub use file::{parse, read, read_text};
 pub use nat::{
     BlockFor, DEFAULT_QUOTA_PORTS, DeterministicSettings, Filtering, Forward, ForwardProtocol,
     FragmentSettings, QuotaSettings, RecordSettings, RecordSink, SessionSettings, Sharing, SyslogTarget,
@@ -39,7 +38,7 @@ pub use partial::{
 pub use place::{Place, Placed, Problem, Problems};
 pub use pools::{PoolSettings, Pools, pools_of};
 pub use ports::PortRange;
-pub use text::{OffloadsText, parse_duration};
+pub use text::{NetOrAddress, OffloadsText, Text, parse_duration};
 
 use crate::logging::{LogFormat, LogLevel};
 
@@ -145,6 +144,8 @@ pub struct Settings {
     pub on_exit: OnExit,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     pub prometheus: Prometheus,
+    /// Where the router is asked and told.
+    pub control_socket: ControlSocket,
     /// How first packets of new hosts wait.
     pub hold: HoldSettings,
     /// What is logged, and how.
@@ -257,6 +258,23 @@ impl Prometheus {
             Self::At(address) => Some(address),
         }
     }
+}
+
+/// Where the control socket is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlSocket {
+    /// At [`control_socket_of`] the interface, if that can be had.
+    Default,
+    /// Nowhere.
+    Off,
+    /// There; the path is absolute.
+    At(PathBuf),
+}
+
+/// The default path of the control socket.
+pub fn control_socket_of(interface: &str) -> PathBuf {
+    // Interface names have no slash.
+    Path::new(crate::kernel::sysctl::RECORD_DIR).join(format!("{interface}.sock"))
 }
 
 /// What no segment need be smaller than, in bytes: what is announced by saying nothing (RFC 9293 §3.7.1).

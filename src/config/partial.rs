@@ -9,7 +9,7 @@ use rfc6052::Prefix;
 
 use super::text::{OffloadsText, TrafficClassText, ZeroChecksumText};
 use super::{
-    BlockFor, Filtering, ForwardProtocol, MssClamp, OnExit, Placed, PortRange, Prometheus, Sharing,
+    BlockFor, ControlSocket, Filtering, ForwardProtocol, MssClamp, OnExit, Placed, PortRange, Prometheus, Sharing,
     StaticPair, SyslogTarget, WhenFull,
 };
 use crate::logging::{LogFormat, LogLevel};
@@ -53,6 +53,7 @@ pub struct Partial {
     pub enable_forwarding: Option<Placed<bool>>,
     pub on_exit: Option<Placed<OnExit>>,
     pub prometheus: Option<Placed<Prometheus>>,
+    pub control_socket: Option<Placed<ControlSocket>>,
     pub hold_packets_per_host: Option<Placed<usize>>,
     pub hold_hosts: Option<Placed<usize>>,
     pub hold_timeout: Option<Placed<Duration>>,
@@ -101,6 +102,7 @@ impl Partial {
             enable_forwarding: self.enable_forwarding.or(below.enable_forwarding),
             on_exit: self.on_exit.or(below.on_exit),
             prometheus: self.prometheus.or(below.prometheus),
+            control_socket: self.control_socket.or(below.control_socket),
             hold_packets_per_host: self.hold_packets_per_host.or(below.hold_packets_per_host),
             hold_hosts: self.hold_hosts.or(below.hold_hosts),
             hold_timeout: self.hold_timeout.or(below.hold_timeout),

@@ -171,6 +171,7 @@ impl Lab {
                 Concern::Pool => directory.pool.ask(fault, patience).await,
                 Concern::Routes => directory.routes.ask(fault, patience).await,
                 Concern::Metrics => directory.metrics.ask(fault, patience).await,
+                Concern::Control => directory.control.ask(fault, patience).await,
             }
         })
     }

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `/metrics` | `OpenMetrics` text; the older format for who accepts `text/plain` and not this |
 //! | `/healthz` | 200 while the process can answer. An essential concern that is lost for good ends the process, so there is no "unhealthy": who gets no answer knows |
-//! | `/readyz` | 200 `ready`, or 503 with one sentence per line of what is missing |
+//! | `/readyz` | 200 `ready`, or 503 with one sentence per line of what is missing. Below either, what does not keep it from being ready: settings that wait for a restart, a file that was refused |
 //!
 //! Bounds: 32 connections at a time (further ones wait in the listener's backlog), one request each, 10 seconds from the
 //! first to the last byte; heads of at most 100 headers and some 400 KiB (hyper's), bodies are not read.
@@ -30,7 +30,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::connection::Connection;
-use super::{ListProblems, Scrape, classic};
+use super::{ListProblems, Readiness, Scrape, classic};
 
 /// The content type of `OpenMetrics` 1.0 text.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -117,8 +117,12 @@ fn wants_classic(head: &HeaderMap) -> bool {
 
 async fn readyz(State(answers): State<Answers>) -> Response {
     match ask(&answers.list_problems, ListProblems).await {
-        Ok(problems) if problems.is_empty() => "ready\n".into_response(),
-        Ok(problems) => (StatusCode::SERVICE_UNAVAILABLE, problems.join("\n") + "\n").into_response(),
+        Ok(Readiness { problems, notes }) if problems.is_empty() => {
+            ([vec!["ready".to_owned()], notes].concat().join("\n") + "\n").into_response()
+        }
+        Ok(Readiness { problems, notes }) => {
+            (StatusCode::SERVICE_UNAVAILABLE, [problems, notes].concat().join("\n") + "\n").into_response()
+        }
         Err(response) => response,
     }
 }

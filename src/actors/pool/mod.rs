@@ -23,6 +23,7 @@ use crate::shared::{LeaseAnswer, Shared};
 use crate::supervision::faults::Point;
 use crate::supervision::{Birth, Blueprint};
 use supply::Supply;
+pub(crate) use supply::pools;
 
 /// How often the gauges of the pools are brought up to date without a reason.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);

@@ -4,6 +4,7 @@
 //! Owns the timing; the leases and sessions themselves are in the shared tables. When this actor is down, flows go on and
 //! nothing expires; its successor catches up.
 
+mod draining;
 mod messages;
 
 use std::collections::HashMap;
@@ -18,10 +19,11 @@ use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use slog::{Logger, info, o, warn};
 
-pub use messages::{DropLease, DropSession, ListLeases, ListSessions};
+pub use messages::{DropLease, DropSession, PutIntoForce};
 
 use crate::actors::pool::{ReleaseBlocks, ReleaseLeases};
 use crate::clock;
+use crate::generation::NotChanged;
 use crate::records::{self, Record, What};
 use crate::shared::Shared;
 use crate::supervision::faults::Point;
@@ -98,6 +100,7 @@ impl Actor for SessionsActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.birth.faults().at(Point::Started);
         ctx.run_interval(TICK, |actor, _| actor.tick());
+        ctx.run_interval(draining::LOOK_EVERY, |actor, _| actor.look_at_drained_pools());
         if self.shared.tables.nat.config().events > 0 {
             ctx.run_interval(RECORD_EVERY, |actor, _| actor.record_sessions());
         }
@@ -222,17 +225,6 @@ impl SessionsActor {
     }
 }
 
-impl Handler<ListLeases> for SessionsActor {
-    type Result = MessageResult<ListLeases>;
-
-    fn handle(&mut self, message: ListLeases, _: &mut Self::Context) -> Self::Result {
-        let mut leases: Vec<_> = self.shared.tables.leases.leases().collect();
-        leases.sort_unstable_by_key(|lease| lease.address);
-        leases.truncate(message.limit);
-        MessageResult(leases)
-    }
-}
-
 impl Handler<DropLease> for SessionsActor {
     type Result = MessageResult<DropLease>;
 
@@ -252,11 +244,15 @@ impl Handler<DropLease> for SessionsActor {
     }
 }
 
-impl Handler<ListSessions> for SessionsActor {
-    type Result = MessageResult<ListSessions>;
+impl Handler<PutIntoForce> for SessionsActor {
+    type Result = Result<(), NotChanged>;
 
-    fn handle(&mut self, message: ListSessions, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.shared.tables.nat.sessions().take(message.limit).collect())
+    fn handle(&mut self, message: PutIntoForce, _: &mut Self::Context) -> Self::Result {
+        if !self.birth.is_current() {
+            return Err(NotChanged::Outdated);
+        }
+        let PutIntoForce { next, rules } = message;
+        self.shared.change(*next, *rules)
     }
 }
 
