@@ -91,6 +91,8 @@ impl Server {
                     Answer::new(id, result)
                 }
                 Ok(Some(Err(LinesCodecError::MaxLineLengthExceeded))) => {
+                    // A stream ends with its first error. The codec knows that the rest of the line is to be passed over.
+                    lines = Framed::from_parts(lines.into_parts());
                     let message = format!("a request is one line of at most {LONGEST_REQUEST} bytes");
                     Answer::new(Value::Null, Err(Failure::new(ErrorKind::BadRequest, message)))
                 }
