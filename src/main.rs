@@ -44,7 +44,7 @@ fn route(flags: Flags) -> Exit {
         Err(problems) => return wrong(&problems),
     };
     // Before the first thread: each begins with the rights of the one that starts it.
-    let kept = privileges::keep_what_is_needed(&settings);
+    let kept = privileges::keep_what_is_needed(&configuration.settings);
     let dropped = Arc::new(AtomicU64::new(0));
     let log = configuration.settings.log;
     let started = logging::start(log.format, log.level, Arc::clone(&dropped));

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_queue::ArrayQueue;
@@ -181,8 +181,8 @@ pub struct LeaseCounters {
 /// What `routes` last saw in the kernel.
 #[derive(Debug, Clone, Default)]
 pub struct KernelView {
-    /// Whether it has looked at all.
-    pub seen: bool,
+    /// The number of the settings with which it has looked; `None`: not at all yet.
+    pub seen: Option<u64>,
     /// The device is up.
     pub link_up: bool,
     /// Changes that were still needed after the last repair, and other daemons' routes in the way: one sentence each.
@@ -247,6 +247,8 @@ pub struct Shared {
     pub deterministic: Option<Deterministic>,
     /// What `routes` last saw.
     pub kernel: Mutex<KernelView>,
+    /// Whether a masquerade table may be there.
+    pub(crate) masqueraded: AtomicBool,
     /// Repairs so far: something of ours was gone from the kernel and was put back.
     pub kernel_repairs: AtomicU64,
     /// The listener of `metrics`: it outlives the actor, so that a hung one does not keep the port.
@@ -267,7 +269,7 @@ impl Shared {
     /// Whether all concerns run, and the kernel's state has been looked at: the router does what it can, ready or not.
     pub fn has_started(&self) -> bool {
         let runs = |concern| self.board.of(concern).state == crate::supervision::State::Running;
-        crate::supervision::Concern::ALL.into_iter().all(runs) && self.kernel.lock().seen
+        crate::supervision::Concern::ALL.into_iter().all(runs) && self.kernel.lock().seen.is_some()
     }
 
     /// Rings for the worker of this desk, however it waits. Never waits itself.
@@ -299,7 +301,7 @@ impl Shared {
             }
         }
         let kernel = self.kernel.lock();
-        if !kernel.seen {
+        if kernel.seen.is_none() {
             problems.push("the kernel's state has not been looked at yet".to_owned());
             return problems;
         }
@@ -319,7 +321,6 @@ impl Shared {
 mod tests {
     use std::io;
     use std::net::{Ipv4Addr, Ipv6Addr};
-    use std::sync::atomic::AtomicBool;
     use std::time::{Duration, Instant};
 
     use fast_nat::Timestamp;

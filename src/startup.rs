@@ -6,7 +6,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use easy_tun::{Device, DeviceBuilder, Offloads};
@@ -215,6 +215,7 @@ pub async fn set_up(
         records: Records::new(recorder),
         deterministic,
         kernel: Mutex::default(),
+        masqueraded: AtomicBool::new(false),
         kernel_repairs: AtomicU64::new(0),
         metrics_listener: ArcSwapOption::from_pointee(metrics_listener),
         control_socket,

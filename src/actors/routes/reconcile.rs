@@ -25,11 +25,12 @@ pub(super) async fn reconcile(
     log: &Logger,
 ) -> bool {
     let before = shared.kernel.lock().clone();
+    let number = shared.generation().number;
     let mut view = KernelView { problems: Vec::new(), ..before.clone() };
     let looked = look(handle, shared, birth, quarrels, log, &mut view).await;
     let could_read = looked.is_ok();
     match looked {
-        Ok(()) => view.seen = true,
+        Ok(()) => view.seen = Some(number),
         Err(error) => view.problems.push(format!("the kernel's state cannot be read: {}", chain(&error))),
     }
     if !birth.is_current() {
@@ -41,7 +42,7 @@ pub(super) async fn reconcile(
     for problem in before.problems.iter().filter(|problem| !view.problems.contains(problem)) {
         info!(log, "as it should be again"; "was" => problem);
     }
-    if before.seen && view.forwarding.is_on() && !before.forwarding.is_on() {
+    if before.seen.is_some() && view.forwarding.is_on() && !before.forwarding.is_on() {
         info!(log, "the kernel forwards now");
     }
     *shared.kernel.lock() = view;
@@ -76,12 +77,14 @@ async fn look(
         }
         match handle.make(change).await {
             Ok(()) => {
-                if view.seen {
+                // What follows the settings is no repair.
+                let repair = view.seen == Some(generation.number);
+                if repair {
                     quarrels.lock().repaired(what, Instant::now());
                 }
                 info!(log, "changed in the kernel"; "change" => %change, "interface" => &desired.link.name,
-                    "repair" => view.seen);
-                shared.kernel_repairs.fetch_add(view.seen.into(), Ordering::Relaxed);
+                    "repair" => repair);
+                shared.kernel_repairs.fetch_add(repair.into(), Ordering::Relaxed);
             }
             Err(error) => view.problems.push(why_not(&error, &desired.link.name)),
         }
@@ -136,14 +139,24 @@ pub(super) fn keep_masquerade(
     log: &Logger,
 ) -> Result<(), String> {
     let generation = shared.generation();
-    let Some(wanted) = generation.plan.masquerade(&generation.settings) else { return Ok(()) };
+    let Some(wanted) = generation.plan.masquerade(&generation.settings) else {
+        // One of an earlier generation. What an earlier run has left was removed at the start.
+        let had_one = shared.masqueraded.load(Ordering::Relaxed);
+        if had_one && masquerade::remove(&shared.interface).map_err(|error| chain(&error))? {
+            info!(log, "changed in the kernel"; "change" => "remove the nftables table: nothing is to be masqueraded",
+                "interface" => &shared.interface);
+        }
+        shared.masqueraded.store(false, Ordering::Relaxed);
+        return Ok(());
+    };
+    shared.masqueraded.store(true, Ordering::Relaxed);
     if masquerade::is_installed(&wanted).map_err(|error| chain(&error))? {
         return Ok(());
     }
     let change = format!("install the nftables table ip {}", masquerade::table_name(&wanted.interface));
     quarrels.lock().may_repair(&change, Instant::now())?;
     masquerade::install(&wanted).map_err(|error| chain(&error))?;
-    let repair = shared.kernel.lock().seen;
+    let repair = shared.kernel.lock().seen == Some(generation.number);
     if repair {
         quarrels.lock().repaired(change.clone(), Instant::now());
     }
