@@ -6,6 +6,7 @@
 //! was down or late follows without being told.
 
 use std::collections::HashSet;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,7 +15,7 @@ use fast_nat::{InsertError, Lease, LeaseKind};
 use ipnet::Ipv4Net;
 
 use crate::clock;
-use crate::config::{Configuration, Mappings, Partial, Settings, Sharing, StaticPair};
+use crate::config::{Configuration, Mappings, Partial, PoolSettings, Settings, Sharing, StaticPair};
 use crate::datapath::{Rules, Tables};
 use crate::plan::{Plan, engine_quota};
 use crate::records::{Record, What};
@@ -151,6 +152,7 @@ impl Shared {
         self.number.store(next.number, Ordering::Release);
         self.generation.store(Arc::new(next));
         self.rules.store(Arc::new(rules));
+        self.retire_drained();
         drop(placed);
         let now = clock::now();
         for Lease { host, address, granted, .. } in ended {
@@ -158,6 +160,19 @@ impl Shared {
             self.records.tell(Record { at: now, host, address, what, reason: "mapped" });
         }
         Ok(())
+    }
+
+    /// Nothing more begins in the port blocks of pools that are being drained.
+    fn retire_drained(&self) {
+        let Plan { pools, draining, .. } = &self.generation().plan;
+        let holds = |pools: &[PoolSettings], address: &Ipv4Addr| pools.iter().any(|pool| pool.net.contains(address));
+        if draining.iter().any(|pool| pool.sharing == Sharing::Ports) {
+            for block in self.tables.nat.blocks() {
+                if holds(draining, &block.address) && !holds(pools, &block.address) {
+                    self.tables.nat.retire(block.reference);
+                }
+            }
+        }
     }
 
     /// Stores rules, unless they were made of another generation than the one that holds. Says whether they were stored.

@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rtnl::{Change, Snapshot};
@@ -119,7 +120,7 @@ async fn attempt(shared: &Arc<Shared>, before: &Generation, wanted: Wanted) -> R
     let next = Generation { base, added, pending, ..before.next(settings, plan) };
     check(&next, &snapshot)?;
     let listener = listener(shared, before, &next)?;
-    make_way(&handle, before, &next, &snapshot).await?;
+    make_way(shared, &handle, before, &next, &snapshot).await?;
     let rules = next.plan.rules(&next.settings, &snapshot);
     put_into_force(shared, PutIntoForce { next: Box::new(next), rules: Box::new(rules) }).await?;
     if let Some(listener) = listener {
@@ -165,6 +166,7 @@ fn listener(
 /// Makes the masquerade rules and routes that the next generation needs more. What is no longer needed stays until it holds: `routes`
 /// removes it then. Masquerade goes first: a flow whose first packet left without it would stay so.
 async fn make_way(
+    shared: &Shared,
     handle: &rtnl::Handle,
     before: &Generation,
     next: &Generation,
@@ -174,6 +176,7 @@ async fn make_way(
     if let Some(wanted) = masquerade(next)
         && Some(&wanted) != masquerade(before).as_ref()
     {
+        shared.masqueraded.store(true, Ordering::Relaxed);
         masquerade::install(&wanted).map_err(|error| Refused::because(&error))?;
     }
     let plan = rtnl::diff(&next.plan.desired(&next.settings), snapshot);

@@ -39,6 +39,9 @@ fn a_drained_pool_gives_nothing_more_and_goes_when_what_it_gave_is_over() {
     }
     assert_eq!(at.echo.peers().last().copied(), Some(before), "it goes on as it began");
     assert_eq!(at.speaks_as(second).to_string(), "203.0.113.9");
+    assert_eq!(at.speaks_as(first).to_string(), "203.0.113.9", "what begins now begins elsewhere");
+    exchange(&flow);
+    assert_eq!(at.echo.peers().last().copied(), Some(before), "and what began before goes on");
     let status = ctl(&at.lab, &["status"]);
     let pools = list(&status, "pools");
     assert_eq!((&pools[1]["pool"], &pools[1]["draining"]), (&"203.0.113.1/32".into(), &true.into()), "{status}");

@@ -24,6 +24,9 @@ fn everything_else_goes_on(lab: &Lab, concern: Concern, echoes: &Echoes, strange
     if concern != Concern::Metrics {
         assert!(lab.answers_http(PATIENCE), "while {concern} is down");
     }
+    if concern != Concern::Control {
+        assert!(lab.answers_control(PATIENCE), "while {concern} is down");
+    }
 }
 
 #[test]
@@ -122,6 +125,26 @@ fn without_metrics_nothing_can_be_scraped() {
         everything_else_goes_on(&lab, Concern::Metrics, &echoes, 1);
         assert!(!patient.is_finished(), "answered without metrics");
         lab.release(Concern::Metrics);
+        assert!(patient.join().unwrap(), "not answered by the successor");
+    });
+    let (sent, lost) = echoes.end();
+    assert_eq!(lost, [0; 0], "of {sent}");
+    lab.end();
+}
+
+#[test]
+fn without_control_nobody_can_ask() {
+    let Some(lab) = Lab::start(&Wanted::default()) else { return };
+    let echoes = Echoes::start(&lab);
+    assert!(lab.answers_control(PATIENCE));
+    lab.hold_down(Concern::Control);
+    assert!(!lab.answers_control(SHORT), "answered without control");
+    // A connection waits for the successor, in the backlog of the listener that outlives the actor.
+    std::thread::scope(|scope| {
+        let patient = scope.spawn(|| lab.answers_control(PATIENCE));
+        everything_else_goes_on(&lab, Concern::Control, &echoes, 1);
+        assert!(!patient.is_finished(), "answered without control");
+        lab.release(Concern::Control);
         assert!(patient.join().unwrap(), "not answered by the successor");
     });
     let (sent, lost) = echoes.end();

@@ -1,7 +1,9 @@
 //! A router inside this process, in a namespace of its own.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -9,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use fast_nat::Lease;
 use netlab::{Namespace, PingOptions, PingOutcome, Topology, TopologyOptions, http_get, ping};
-use protomask::config::{Partial, PartialPool, PartialTimers, Placed, Prometheus, Sharing};
+use protomask::config::{ControlSocket, Partial, PartialPool, PartialTimers, Placed, Prometheus, Sharing};
 use protomask::datapath::{DropReason, Refusal};
 use protomask::shared::Shared;
 use protomask::startup::set_up;
@@ -84,6 +86,7 @@ impl Lab {
         let options = TopologyOptions { addresses_per_client: wanted.hosts, ..TopologyOptions::default() };
         let topology = Topology::with(&options).unwrap();
         let interface = format!("sv{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let socket = std::env::temp_dir().join(format!("protomask-{interface}.sock"));
         let pools = wanted.pools.iter().map(|net| PartialPool {
             sharing: Some(flag(wanted.sharing)),
             ..PartialPool::new(flag(net.parse().unwrap()))
@@ -103,6 +106,7 @@ impl Lab {
             num_queues: Some(flag(wanted.queues)),
             reservation_timeout: Some(flag(wanted.reservation_timeout)),
             hold_timeout: Some(flag(Duration::from_mins(1))),
+            control_socket: Some(flag(ControlSocket::At(socket))),
             prometheus: Some(flag(Prometheus::At((Ipv4Addr::LOCALHOST, HTTP_PORT).into()))),
             ..Partial::default()
         };
@@ -254,6 +258,16 @@ impl Lab {
     pub(crate) fn answers_http(&self, patience: Duration) -> bool {
         let at = (Ipv4Addr::LOCALHOST, HTTP_PORT).into();
         http_get(&self.topology.router, at, "/metrics", patience).is_ok_and(|answer| answer.status == 200)
+    }
+
+    /// Whether the control socket answers in this time.
+    pub(crate) fn answers_control(&self, patience: Duration) -> bool {
+        let path = &self.shared.control_socket.as_ref().expect("a socket").path;
+        let Ok(mut stream) = UnixStream::connect(path) else { return false };
+        stream.set_read_timeout(Some(patience)).unwrap();
+        let asked = stream.write_all(b"{\"command\": \"list-actors\"}\n");
+        let mut line = String::new();
+        asked.is_ok() && BufReader::new(stream).read_line(&mut line).is_ok() && line.contains("\"ok\"")
     }
 
     pub(crate) fn drops(&self, refusal: Refusal) -> u64 {

@@ -67,7 +67,8 @@ async fn look(
     let mut snapshot = handle.snapshot().await?;
     let plan = rtnl::diff(&desired, &snapshot);
     for change in &plan.changes {
-        if !birth.is_current() {
+        // Other settings want other things, and a comparison that knows them follows.
+        if !birth.is_current() || shared.generation().number != generation.number {
             return Ok(());
         }
         let what = change.to_string();

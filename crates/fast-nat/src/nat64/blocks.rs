@@ -94,6 +94,33 @@ impl Nat64 {
             .then(|| held.take_back(block))?
     }
 
+    /// Has a block give no port any more: what uses its ports goes on, and it comes back when nothing does. Its host may have blocks of
+    /// another address from now on.
+    pub fn retire(&self, block: BlockRef) {
+        let Some(entry) = self.blocks.get(block.id) else { return };
+        let owner = entry.owner.load(Ordering::Relaxed);
+        let Some(host) = self.hosts.get(owner) else { return };
+        let Some(held) = self.hold(host.shard.load(Ordering::Acquire)) else { return };
+        if entry.version.load(Ordering::Acquire) != block.version || !in_use(block.version) {
+            return;
+        }
+        held.with_host(owner, |host| {
+            let mut data = entry.data.lock();
+            if std::mem::replace(&mut data.retired, true) {
+                return;
+            }
+            let usable = u32::from(data.size) - data.reserved().len() as u32;
+            let class = data.class() as usize;
+            for (free, ports) in host.free[class].iter_mut().zip(&data.ports) {
+                *free -= if ports.is_made() { ports.free().into() } else { usable };
+            }
+            if host.address == Some(Ipv4Addr::from_bits(data.address)) {
+                host.address = None;
+            }
+            host.asked = [false; 3];
+        });
+    }
+
     /// Blocks that could be taken back at `now`: at most `limit` of them, and not all if that takes many steps.
     pub fn idle_blocks(&self, now: Timestamp, limit: usize) -> Vec<BlockRef> {
         let mut idle = Vec::new();
@@ -223,7 +250,8 @@ impl Held<'_> {
         for (protocol, ports) in data.ports.iter().enumerate() {
             let usable = u32::from(data.size) - data.reserved().len() as u32;
             let free = if ports.is_made() { ports.free().into() } else { usable };
-            host.free[data.class() as usize][protocol] -= free;
+            // Those of a retired one count no longer.
+            host.free[data.class() as usize][protocol] -= if data.retired { 0 } else { free };
         }
         host.blocks -= 1;
         if host.blocks == 0 {

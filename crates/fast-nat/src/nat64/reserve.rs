@@ -44,7 +44,7 @@ impl Nat64 {
         let (class, kind) = (PortClass::of(forward.port) as usize, forward.protocol as usize);
         held.with_host(owner, |host| {
             let mut data = block.data.lock();
-            let Some(place) = holds(&data) else { return };
+            let Some(place) = holds(&data).filter(|_| !data.retired) else { return };
             let ports = data.ports_of(forward.protocol);
             let before = ports.free();
             ports.reserve(place);

@@ -77,7 +77,7 @@ impl Held<'_> {
             self.touched += 1;
             let mut this = block.data.lock();
             let (first_port, size, next) = (this.first_port, this.size, this.next);
-            if this.class() == class {
+            if this.class() == class && !this.retired {
                 let own = this.address;
                 let ports = this.ports_of(protocol);
                 let promoted = ports.promote(tick, rest, (may_promote, most_resting));
