@@ -2,7 +2,8 @@
 #![allow(clippy::doc_markdown, reason = "clap prints these comments as they are")]
 
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -10,7 +11,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use rfc6052::Prefix;
 
 use crate::config::{
-    self, Configuration, ControlSocket, MssClamp, OffloadsText, OnExit, Partial, PartialPool, Placed, Problem, Problems,
+    self, Configuration, ControlSocket, MssClamp, OffloadsText, OnExit, Partial, PartialPool, Placed, Problems,
     Prometheus, Sharing, parse_duration,
 };
 use crate::control::client::Ctl;
@@ -141,24 +142,22 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// What flags and file say together, and what is wrong with the file.
-    pub fn read(&self) -> Result<(Partial, Vec<Problem>), Problems> {
-        let (file, problems) = match &self.config {
-            Some(path) => config::read(path)?,
-            None => (Partial::default(), Vec::new()),
-        };
-        Ok((self.over(file), problems))
+    /// The settings of flags and file together.
+    pub fn configuration(&self) -> Result<Configuration, Problems> {
+        let Some(path) = &self.config else { return self.over(Partial::default()).configure(Vec::new()) };
+        self.with_file(path, config::read_text(path)?.into())
+    }
+
+    /// The same, with this text of the file.
+    pub fn with_file(&self, path: &Path, text: Arc<str>) -> Result<Configuration, Problems> {
+        let (file, problems) = config::parse(path, &text);
+        let configuration = self.over(file).configure(problems)?;
+        Ok(Configuration { text: Some(text), ..configuration })
     }
 
     /// These flags over what a file says.
-    pub fn over(&self, file: Partial) -> Partial {
+    fn over(&self, file: Partial) -> Partial {
         self.clone().partial().over(file)
-    }
-
-    /// The settings of flags and file together.
-    pub fn configuration(&self) -> Result<Configuration, Problems> {
-        let (partial, problems) = self.read()?;
-        partial.configure(problems)
     }
 
     fn partial(self) -> Partial {

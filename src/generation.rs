@@ -10,8 +10,8 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fast_nat::nat64::StaticBinding;
-use fast_nat::{InsertError, Lease, LeaseKind};
+use fast_nat::nat64::{BlockLease, StaticBinding};
+use fast_nat::{EamTable, InsertError, Lease, LeaseKind};
 use ipnet::Ipv4Net;
 
 use crate::clock;
@@ -55,7 +55,7 @@ impl Generation {
     /// That of the start.
     pub fn first(configuration: Configuration, plan: Plan) -> Self {
         let gauges = gauges(&plan, &[]);
-        let Configuration { partial, settings } = configuration;
+        let Configuration { partial, settings, .. } = configuration;
         let shared = || plan.pools.iter().filter(|pool| pool.sharing == Sharing::Ports);
         let tables = TableFacts {
             shares: shared().next().is_some(),
@@ -131,6 +131,14 @@ impl Shared {
             return Err(NotChanged::Outdated);
         }
         let tables = &self.tables;
+        let in_the_way = newly_mapped(&before.settings, &next.settings)
+            .and_then(|newly| tables.nat.blocks().find(|block| newly(block.address)));
+        if let Some(BlockLease { host, address, .. }) = in_the_way {
+            return Err(NotChanged::Mapping(format!(
+                "{address} cannot be one host's own: it is shared, and {host} has ports of it; choose an address that is not \
+                 shared, or take its pool out first"
+            )));
+        }
         // Room for the static pairs of both: they are placed before the old ones are known to go for good.
         let capacity = |generation: &Generation| generation.plan.capacity(&generation.settings);
         tables.leases.set_bounds(capacity(&before) + capacity(&next), before.settings.address_rest);
@@ -144,6 +152,8 @@ impl Shared {
                 return Err(NotChanged::Mapping(why));
             }
         };
+        let ended = ended.into_iter().chain(end_leases_of_others(tables, &before.settings, &next.settings));
+        let ended: Vec<_> = ended.collect();
         tables.leases.set_bounds(capacity(&next), next.settings.address_rest);
         tables.nat.set_timers(&next.settings.timers);
         // Settings let no quota pass that the engine refuses.
@@ -191,6 +201,25 @@ impl Shared {
         let mut placed = self.placed.lock();
         place(&self.tables, &mut placed, &self.generation()).map(drop)
     }
+}
+
+/// Which addresses become hosts' own by a change of the settings; `None`: none can.
+fn newly_mapped(before: &Settings, next: &Settings) -> Option<impl Fn(Ipv4Addr) -> bool + use<>> {
+    if (&before.eams, &before.static_pairs) == (&next.eams, &next.static_pairs) {
+        return None;
+    }
+    // Settings let no table pass that cannot be made.
+    let table = |settings: &Settings| EamTable::new(settings.mappings()).unwrap_or_default();
+    let (before, next) = (table(before), table(next));
+    Some(move |address| next.to_v6(address).is_some() && next.to_v6(address) != before.to_v6(address))
+}
+
+/// Ends the leases of addresses that are other hosts' by an explicit mapping from now on.
+fn end_leases_of_others(tables: &Tables, before: &Settings, next: &Settings) -> Vec<Lease> {
+    let Some(newly) = newly_mapped(before, next) else { return Vec::new() };
+    let leases = tables.leases.leases();
+    let others = leases.filter(|lease| lease.kind == LeaseKind::Dynamic && newly(lease.address));
+    others.filter_map(|lease| tables.leases.remove(lease.address, clock::now())).collect()
 }
 
 /// Takes the mappings away that are not in this generation, and places those that are, whatever was done before. The answer is the leases

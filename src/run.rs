@@ -1,9 +1,11 @@
 //! One run of the router, from its settings to its exit code.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use slog::{Logger, crit, info, warn};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -70,6 +72,7 @@ async fn live(start: Start, log: &Logger) -> Exit {
             return Exit::Failed;
         }
     };
+    let text = configuration.text.clone();
     let made = match set_up(configuration, log, log_dropped).await {
         Ok(made) => made,
         Err(error) => {
@@ -84,8 +87,8 @@ async fn live(start: Start, log: &Logger) -> Exit {
     let announcer = actix_rt::spawn(announce(Arc::clone(&made.shared)));
     // One that is told while one is under way is enough.
     let (tell, told) = mpsc::channel(1);
-    let reader = Reader::new(Arc::clone(&made.shared), flags, log_control);
-    let reader = actix_rt::spawn(reader.run(told));
+    let reader = Reader::new(Arc::clone(&made.shared), flags, text, log_control);
+    let reader = actix_rt::spawn(read_anew(reader, told));
     let outcome = overseer.run(signals.end(log, made.shared.records.recorder(), tell)).await;
     announcer.abort();
     reader.abort();
@@ -141,6 +144,13 @@ impl Signals {
             info!(log, "ending"; "signal" => name);
             return;
         }
+    }
+}
+
+/// Reloads the settings for as long as the router runs. A panic, which the log tells of, costs the reload that it is in.
+async fn read_anew(mut reader: Reader, mut told: mpsc::Receiver<()>) {
+    while AssertUnwindSafe(reader.run(&mut told)).catch_unwind().await.is_err() {
+        actix_rt::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -15,6 +15,7 @@ mod text;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use easy_tun::Offloads;
@@ -199,13 +200,15 @@ pub struct Configuration {
     pub partial: Partial,
     /// What it comes to.
     pub settings: Settings,
+    /// The text of the file that is part of it.
+    pub text: Option<Arc<str>>,
 }
 
 impl Partial {
     /// The settings together with these parts that they are made of; `found` is what is known to be wrong already.
     pub fn configure(self, found: Vec<Problem>) -> Result<Configuration, Problems> {
         let settings = self.clone().settle(found)?;
-        Ok(Configuration { partial: self, settings })
+        Ok(Configuration { partial: self, settings, text: None })
     }
 }
 

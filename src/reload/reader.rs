@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::change::{Refused, Wanted, change};
 use super::classes::sort;
 use crate::cli::Flags;
-use crate::config::{self, Configuration, Partial, Problems};
+use crate::config::{self, Configuration, Problems};
 use crate::generation::Generation;
 use crate::logging::LogControl;
 use crate::shared::Shared;
@@ -50,15 +50,19 @@ enum Unread {
 }
 
 impl Reader {
-    /// A reader of what these flags name. `log_control`: whose level follows the settings.
-    pub fn new(shared: Arc<Shared>, flags: Flags, log_control: Option<LogControl>) -> Self {
+    /// A reader of the file that these flags name, whose text was `known` at the start. `log_control`: whose level follows the settings.
+    pub fn new(
+        shared: Arc<Shared>,
+        flags: Flags,
+        known: Option<Arc<str>>,
+        log_control: Option<LogControl>,
+    ) -> Self {
         let log = shared.log.clone();
-        let known = flags.config.as_deref().and_then(|path| config::read_text(path).ok()).map(Arc::from);
         Self { shared, flags, log, log_control, known, seen: None }
     }
 
     /// Reads the file whenever something comes from `told`, and when the file has changed. It never ends.
-    pub async fn run(mut self, mut told: mpsc::Receiver<()>) {
+    pub async fn run(&mut self, told: &mut mpsc::Receiver<()>) {
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -162,7 +166,5 @@ fn read(flags: &Flags, path: &Path) -> (Option<Arc<str>>, Result<Configuration, 
     if text.trim().is_empty() {
         return (Some(text), Err(Unread::Empty(path.to_owned())));
     }
-    let (file, problems) = config::parse(path, &text);
-    let partial: Partial = flags.over(file);
-    (Some(Arc::clone(&text)), partial.configure(problems).map_err(Unread::from))
+    (Some(Arc::clone(&text)), flags.with_file(path, text).map_err(Unread::from))
 }
