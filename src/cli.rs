@@ -11,8 +11,8 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use rfc6052::Prefix;
 
 use crate::config::{
-    self, Configuration, ControlSocket, MssClamp, OffloadsText, OnExit, Partial, PartialPool, Placed, Problems,
-    Prometheus, Sharing, parse_duration,
+    self, Configuration, ControlSocket, MssClamp, OffloadsText, OnExit, Partial, PartialPool, Placed,
+    Problems, Prometheus, Sharing, parse_duration,
 };
 use crate::control::client::Ctl;
 use crate::logging::LogFormat;

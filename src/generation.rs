@@ -175,7 +175,8 @@ impl Shared {
     /// Nothing more begins in the port blocks of pools that are being drained.
     fn retire_drained(&self) {
         let Plan { pools, draining, .. } = &self.generation().plan;
-        let holds = |pools: &[PoolSettings], address: &Ipv4Addr| pools.iter().any(|pool| pool.net.contains(address));
+        let holds =
+            |pools: &[PoolSettings], address: &Ipv4Addr| pools.iter().any(|pool| pool.net.contains(address));
         if draining.iter().any(|pool| pool.sharing == Sharing::Ports) {
             for block in self.tables.nat.blocks() {
                 if holds(draining, &block.address) && !holds(pools, &block.address) {
@@ -255,7 +256,9 @@ pub(crate) fn place(
         // Two leases may be in the way: that of the host, and that of the address.
         let mut placing = leases.insert(host, address, LeaseKind::Static, now);
         for _ in 0..2 {
-            let Err(InsertError::HostHasLease(lease) | InsertError::AddressTaken(lease)) = placing else { break };
+            let Err(InsertError::HostHasLease(lease) | InsertError::AddressTaken(lease)) = placing else {
+                break;
+            };
             if lease.kind == LeaseKind::Static {
                 break;
             }

@@ -61,7 +61,9 @@ pub enum CannotFollow {
     #[error(transparent)]
     NoPool(#[from] NoDefaultPool),
     /// Each prefix has a number of eight bits for good.
-    #[error("there have been 256 translation prefixes since the start; restart the router to use another one")]
+    #[error(
+        "there have been 256 translation prefixes since the start; restart the router to use another one"
+    )]
     Prefixes,
 }
 

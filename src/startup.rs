@@ -23,7 +23,9 @@ use crate::actors::pool::PoolBlueprint;
 use crate::actors::routes::{RoutesBlueprint, describe_allowed};
 use crate::actors::sessions::SessionsBlueprint;
 use crate::actors::tun::TunBlueprint;
-use crate::config::{Configuration, ControlSocket, DEFAULT_PROMETHEUS, OnExit, Prometheus, Settings, control_socket_of};
+use crate::config::{
+    Configuration, ControlSocket, DEFAULT_PROMETHEUS, OnExit, Prometheus, Settings, control_socket_of,
+};
 use crate::datapath::Tables;
 use crate::datapath::fragments::{self, Fragments};
 use crate::datapath::join::Joins;

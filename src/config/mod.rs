@@ -33,8 +33,8 @@ pub use nat::{
     WhenFull,
 };
 pub use partial::{
-    Mappings, Partial, PartialDeterministic, PartialEam, PartialForward, PartialPool, PartialQuota, PartialRecords,
-    PartialSessions, PartialTimers,
+    Mappings, Partial, PartialDeterministic, PartialEam, PartialForward, PartialPool, PartialQuota,
+    PartialRecords, PartialSessions, PartialTimers,
 };
 pub use place::{Place, Placed, Problem, Problems};
 pub use pools::{PoolSettings, Pools, pools_of};

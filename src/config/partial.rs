@@ -9,8 +9,8 @@ use rfc6052::Prefix;
 
 use super::text::{OffloadsText, TrafficClassText, ZeroChecksumText};
 use super::{
-    BlockFor, ControlSocket, Filtering, ForwardProtocol, MssClamp, OnExit, Placed, PortRange, Prometheus, Sharing,
-    StaticPair, SyslogTarget, WhenFull,
+    BlockFor, ControlSocket, Filtering, ForwardProtocol, MssClamp, OnExit, Placed, PortRange, Prometheus,
+    Sharing, StaticPair, SyslogTarget, WhenFull,
 };
 use crate::logging::{LogFormat, LogLevel};
 

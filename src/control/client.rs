@@ -84,7 +84,9 @@ fn ask(socket: &Path, command: &Command) -> Result<Answer, String> {
     match (written, read) {
         (_, Ok(length)) if length > 0 => {}
         (Err(error), _) | (_, Err(error)) => return Err(lost(error)),
-        (Ok(()), Ok(_)) => return Err(format!("the router at {at} has closed the connection without an answer")),
+        (Ok(()), Ok(_)) => {
+            return Err(format!("the router at {at} has closed the connection without an answer"));
+        }
     }
     serde_json::from_str(&line).map_err(|error| format!("the answer from {at} cannot be read: {error}"))
 }

@@ -159,7 +159,9 @@ fn listener(
         return Ok(None);
     }
     TcpListener::bind(wanted).map(|listener| Some(Some(listener))).map_err(|error| {
-        Refused::Wrong(format!("prometheus: cannot listen at {wanted} ({error}); choose another address, or off"))
+        Refused::Wrong(format!(
+            "prometheus: cannot listen at {wanted} ({error}); choose another address, or off"
+        ))
     })
 }
 

@@ -43,8 +43,12 @@ impl Pinned {
         // Made small where nothing was shared at the start, and without low ports where no pool had any.
         let base = &running.tables;
         let has_no_table = !base.shares && (new.iter().any(|pool| is_shared(&pool)) || new.is_empty());
-        let has_no_low = !base.low_ports && new.iter().filter(is_shared).any(|pool| pool.ports.first() < 1024);
-        Self { pools: deterministic || shares_otherwise || has_no_table || has_no_low, addresses: deterministic }
+        let has_no_low =
+            !base.low_ports && new.iter().filter(is_shared).any(|pool| pool.ports.first() < 1024);
+        Self {
+            pools: deterministic || shares_otherwise || has_no_table || has_no_low,
+            addresses: deterministic,
+        }
     }
 }
 
@@ -253,7 +257,15 @@ fn pending(running: &Settings, wanted: &Settings, pinned: Pinned) -> Vec<&'stati
 fn sections_without_classes_of_their_own(
     PartialRecords { section: _, file: _, syslog: _, when_full: _, sessions: _ }: PartialRecords,
     PartialDeterministic { section: _, hosts: _, ports_per_subscriber: _ }: PartialDeterministic,
-    PartialPool { net: _, masquerade: _, sharing: _, ports: _, reserved_ports: _, hosts: _, translation_prefix: _ }: PartialPool,
+    PartialPool {
+        net: _,
+        masquerade: _,
+        sharing: _,
+        ports: _,
+        reserved_ports: _,
+        hosts: _,
+        translation_prefix: _,
+    }: PartialPool,
 ) {
 }
 

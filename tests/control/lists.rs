@@ -79,7 +79,10 @@ fn sessions_are_listed_by_what_they_are_and_one_that_is_dropped_is_over() {
     assert_eq!(sessions(&["--state", "trans"]).len(), 0);
     let of_second = sessions(&["--host", &second.to_string(), "--protocol", "tcp"]).pop().unwrap();
     let by_port = sessions(&["--protocol", "tcp", "--port", &of_second["port"].to_string()]);
-    assert_eq!(by_port.iter().map(|session| field(session, "session")).collect::<Vec<_>>(), [field(&of_second, "session")]);
+    assert_eq!(
+        by_port.iter().map(|session| field(session, "session")).collect::<Vec<_>>(),
+        [field(&of_second, "session")]
+    );
     let some = ctl(&lab, &["list-sessions", "--limit", "2"]);
     assert_eq!((list(&some, "sessions").len(), &some["truncated"]), (2, &true.into()));
 

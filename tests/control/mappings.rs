@@ -123,6 +123,10 @@ fn a_static_pair_gives_a_host_an_address_until_it_is_removed() {
         netlab::udp_exchange(lab.client(), None, target, b"who", PATIENCE).unwrap();
         echo.peers().last().unwrap().ip().to_string()
     };
+    let shared = speaks_as();
+    let error = try_ctl(&lab, &["add-static", &shared, "2001:db8:1::99"]).unwrap_err();
+    assert!(error.contains("it is shared") && error.contains(&host), "{error}");
+    assert_eq!(speaks_as(), shared);
     // Outside the pools: the kernel needs a route for it.
     ctl(&lab, &["add-static", "203.0.113.200", &host]);
     assert_eq!(speaks_as(), "203.0.113.200");

@@ -20,7 +20,8 @@ fn requests_on_one_connection_are_answered_in_order_and_bad_ones_do_not_end_it()
     let lab = Lab::new();
     let router = Router::start(&lab, &PLAIN);
     let mut connection = Connection::open(&lab);
-    connection.send("{\"id\": 1, \"command\": \"status\"}\n\n{\"id\": \"two\", \"command\": \"fly\"}\nwhat?\n");
+    connection
+        .send("{\"id\": 1, \"command\": \"status\"}\n\n{\"id\": \"two\", \"command\": \"fly\"}\nwhat?\n");
     let answers = [(); 3].map(|()| connection.next().unwrap());
     assert!(answers.iter().all(|answer| answer["version"] == 1));
     assert_eq!((&answers[0]["id"], &answers[0]["ok"]["ready"]), (&1.into(), &true.into()));
@@ -107,7 +108,9 @@ fn the_socket_of_a_killed_router_is_taken_over_and_that_of_a_living_one_is_not()
     let refused = lab.run_to_end(&[&second[..2], &["--pool-prefix", "192.0.2.0/28"], &second[6..]].concat());
     assert_eq!(refused.code, Some(6), "its prefix is in use: {}", refused.stderr);
     let second = ["--translation-prefix", "64:ff9b:7::/96", "--pool-prefix", "192.0.2.0/28"];
-    let refused = lab.run_to_end(&[&second, &["-i", "other", "--control-socket", socket, "--prometheus", "off"][..]].concat());
+    let refused = lab.run_to_end(
+        &[&second, &["-i", "other", "--control-socket", socket, "--prometheus", "off"][..]].concat(),
+    );
     assert!(refused.code == Some(1) && refused.stderr.contains("another router answers"), "{refused:?}");
     assert_eq!(ctl(&lab, &["status"])["ready"], true, "the first one's still");
     router.end();

@@ -58,7 +58,8 @@ fn a_reload_adds_a_pool_a_prefix_a_denied_network_a_forward_and_a_static_pair() 
     at.takes(&format!("{TOP}{}", pool("203.0.113.1/32")));
     eventually("the routes are gone", PATIENCE, || {
         let routes = at.routes();
-        (!routes.contains(&"64:ff9b:2::/96".to_owned()) && !routes.contains(&"203.0.113.77/32".to_owned())).then_some(())
+        (!routes.contains(&"64:ff9b:2::/96".to_owned()) && !routes.contains(&"203.0.113.77/32".to_owned()))
+            .then_some(())
     });
     assert!(!ping_server(&at.lab, "64:ff9b:2::").is_reply());
     assert_eq!(list(&ctl(&at.lab, &["list-mappings"]), "forwards").len(), 0);
@@ -78,7 +79,10 @@ fn a_bad_file_changes_nothing_and_says_why_and_the_next_one_is_taken() {
     for (bad, words) in [
         (format!("{good}colour = 1\n"), "protomask.toml:4:1: unknown key colour"),
         ("[[pool\n".to_owned(), "protomask.toml:1:"),
-        (format!("deny_to = [\"192.0.2.0/24\"]\n{}", pool("203.0.113.1/24")), "the network is 203.0.113.0/24"),
+        (
+            format!("deny_to = [\"192.0.2.0/24\"]\n{}", pool("203.0.113.1/24")),
+            "the network is 203.0.113.0/24",
+        ),
         (" \n".to_owned(), "is empty"),
         // What stands against the kernel's state is as wrong as what stands against itself.
         (format!("{good}{}", pool(route_in_the_way)), "198.51.100."),

@@ -73,7 +73,8 @@ impl Reloading {
     /// The IPv4 address that a host's datagram to the server leaves with, as seen through this prefix.
     pub(crate) fn address_of(&self, host: Ipv6Addr, remote: Ipv6Addr) -> Ipv4Addr {
         let target = SocketAddr::from((remote, 7));
-        let echoed = udp_exchange(self.lab.client(), Some((host, 0).into()), target, b"who", PATIENCE).unwrap();
+        let echoed =
+            udp_exchange(self.lab.client(), Some((host, 0).into()), target, b"who", PATIENCE).unwrap();
         assert_eq!(echoed, b"who");
         match self.echo.peers().last().unwrap().ip() {
             IpAddr::V4(address) => address,

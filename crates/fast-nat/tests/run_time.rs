@@ -8,7 +8,9 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use common::{BLOCK, Lab, POOL, TICK, flow, host, packet, remote, secs};
-use fast_nat::nat64::{Block, PortClass, Protocol, Quota, Refused, Signal, StaticBinding, StaticError, Timers};
+use fast_nat::nat64::{
+    Block, PortClass, Protocol, Quota, Refused, Signal, StaticBinding, StaticError, Timers,
+};
 use fast_nat::{LeaseKind, LeaseTable, Timestamp};
 
 fn udp(n: u16, port: u16) -> fast_nat::nat64::Outbound {

@@ -128,7 +128,9 @@ impl Server {
 fn may_ask(peer: Option<&UCred>, own: u32) -> Result<(), String> {
     match peer.map(UCred::uid) {
         Some(uid) if uid == 0 || uid == own => Ok(()),
-        Some(uid) => Err(format!("user {uid} may not control this router; root and its own user ({own}) may")),
+        Some(uid) => {
+            Err(format!("user {uid} may not control this router; root and its own user ({own}) may"))
+        }
         None => Err("the kernel does not say who asks".to_owned()),
     }
 }

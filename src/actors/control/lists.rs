@@ -150,7 +150,8 @@ pub(super) async fn blocks(shared: &Arc<Shared>, filter: &Blocks) -> Result<Valu
         let mut seen = 0;
         for block in all.by_ref().take(STEP as usize) {
             seen += 1;
-            let has_port = |port: u16| port.checked_sub(block.first_port).is_some_and(|place| place < block.size);
+            let has_port =
+                |port: u16| port.checked_sub(block.first_port).is_some_and(|place| place < block.size);
             if within6(filter.host, block.host)
                 && within4(filter.address, block.address)
                 && filter.port.is_none_or(has_port)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use slog::{Logger, info};
 
-use crate::config::{ForwardProtocol, PartialForward, Partial, Placed, Settings, StaticPair, Text};
+use crate::config::{ForwardProtocol, Partial, PartialForward, Placed, Settings, StaticPair, Text};
 use crate::control::{ErrorKind, Failure, Forward, Mapping, Pair};
 use crate::generation::Generation;
 use crate::reload::change::{Refused, Wanted, change};

@@ -107,7 +107,8 @@ mod tests {
     fn directory() -> PathBuf {
         static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let directory = std::env::temp_dir().join(format!("protomask-socket-{}-{number}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("protomask-socket-{}-{number}", std::process::id()));
         fs::create_dir(&directory).unwrap();
         directory
     }

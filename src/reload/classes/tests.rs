@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::config::{parse, Mappings};
+use crate::config::{Mappings, parse};
 use crate::plan::Plan;
 
 /// Every key once; some lines are replaced by the cases.
@@ -189,7 +189,9 @@ fn each_setting_holds_at_once_or_waits_and_says_so() {
         }
         // A forward follows its pool.
         if other.contains("192.0.2.128/25") {
-            file = file.replace("203.0.113.129", "192.0.2.129").replace("deny_to = [\"192.0.2.0/24\"]", "deny_to = []");
+            file = file
+                .replace("203.0.113.129", "192.0.2.129")
+                .replace("deny_to = [\"192.0.2.0/24\"]", "deny_to = []");
         }
         let after = configuration(&file).settings;
         assert_ne!(after, before, "{other} changes nothing");
@@ -209,8 +211,7 @@ fn what_waits_does_not_keep_the_rest_from_holding() {
 
 #[test]
 fn pools_wait_where_the_tables_were_not_made_for_them() {
-    let own =
-        "[[pool]]\nprefix = \"203.0.113.0/24\"\nsharing = \"exclusive\"\nhosts = [\"2001:db8::/64\"]\n";
+    let own = "[[pool]]\nprefix = \"203.0.113.0/24\"\nsharing = \"exclusive\"\nhosts = [\"2001:db8::/64\"]\n";
     let shared = "[[pool]]\nprefix = \"192.0.2.0/24\"\n";
     let both = format!("{own}{shared}");
     assert_eq!(reload(own, &both).1, ["pool"], "there are no tables for sessions");

@@ -90,8 +90,7 @@ pub struct Quota {
 
 impl Quota {
     pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
-        let is_right =
-            self.new_sessions_per_second <= 1_000_000 && (1..=10_000_000).contains(&self.burst);
+        let is_right = self.new_sessions_per_second <= 1_000_000 && (1..=10_000_000).contains(&self.burst);
         if is_right { Ok(()) } else { Err(InvalidConfig::Rate) }
     }
 }

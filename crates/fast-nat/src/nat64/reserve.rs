@@ -32,7 +32,9 @@ impl Nat64 {
             let place = forward.port.checked_sub(data.first_port).filter(|place| *place < data.size);
             place.filter(|_| data.address == forward.address.to_bits())
         };
-        let Some(block) = self.blocks.get(id).filter(|block| holds(&block.data.lock()).is_some()) else { return };
+        let Some(block) = self.blocks.get(id).filter(|block| holds(&block.data.lock()).is_some()) else {
+            return;
+        };
         let owner = block.owner.load(Ordering::Relaxed);
         let Some(host) = self.hosts.get(owner) else { return };
         let Some(held) = self.hold(host.shard.load(Ordering::Acquire)) else { return };
