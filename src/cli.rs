@@ -66,6 +66,7 @@ pub enum Command {
 
 /// The flags of the router.
 #[derive(Debug, Clone, Default, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Flags {
     /// Read settings from this file; a flag overrides it.
     #[arg(short, long, value_name = "FILE")]

@@ -83,7 +83,7 @@ async fn live(start: Start, log: &Logger) -> Exit {
     let tables = Arc::clone(&made.shared);
     let overseer = Overseer::new(made.children(), Arc::clone(&made.shared.board), Limits::default(), log)
         .with_watchdog(Watchdog::new(WATCH_EVERY, log))
-        .with_locks(Box::new(move || tables.tables.stuck(LOCK_PATIENCE)));
+        .with_locks(Box::new(move || tables.stuck(LOCK_PATIENCE)));
     let announcer = actix_rt::spawn(announce(Arc::clone(&made.shared)));
     // One that is told while one is under way is enough.
     let (tell, told) = mpsc::channel(1);

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_queue::ArrayQueue;
@@ -270,6 +271,12 @@ impl Shared {
     pub fn has_started(&self) -> bool {
         let runs = |concern| self.board.of(concern).state == crate::supervision::State::Running;
         crate::supervision::Concern::ALL.into_iter().all(runs) && self.kernel.lock().seen.is_some()
+    }
+
+    /// Which lock is not given back within `patience`, if there is one: a thread hangs with it.
+    pub fn stuck(&self, patience: Duration) -> Option<&'static str> {
+        let settings = || self.placed.try_lock_for(patience).is_none().then_some("the lock of the settings");
+        self.tables.stuck(patience).or_else(settings)
     }
 
     /// Rings for the worker of this desk, however it waits. Never waits itself.

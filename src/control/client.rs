@@ -13,7 +13,7 @@ use crate::config::{DEFAULT_INTERFACE, control_socket_of};
 use crate::exit::Exit;
 
 /// How long an answer may take: a list walks millions of sessions in some seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The longest answer that is read, in bytes.
 const LONGEST_ANSWER: u64 = 64 << 20;

@@ -82,7 +82,7 @@ pub async fn change(
         if wanted == Wanted::of(&before) {
             return Ok((before, false));
         }
-        match attempt(shared, &before, wanted).await {
+        match Box::pin(attempt(shared, &before, wanted)).await {
             Err(Failed::Outdated) => {}
             Err(Failed::Refused(refused)) => {
                 // What was made in the kernel for it goes again. If routes is not there just now, its next comparison does that.
@@ -123,8 +123,10 @@ async fn attempt(shared: &Arc<Shared>, before: &Generation, wanted: Wanted) -> R
     make_way(shared, &handle, before, &next, &snapshot).await?;
     let rules = next.plan.rules(&next.settings, &snapshot);
     put_into_force(shared, PutIntoForce { next: Box::new(next), rules: Box::new(rules) }).await?;
-    if let Some(listener) = listener {
-        shared.metrics_listener.store(listener.map(Arc::new));
+    match listener {
+        Listen::Same => {}
+        Listen::Elsewhere(listener) => shared.metrics_listener.store(Some(Arc::new(listener))),
+        Listen::Nowhere => shared.metrics_listener.store(None),
     }
     Ok(())
 }
@@ -141,24 +143,27 @@ fn check(next: &Generation, snapshot: &Snapshot) -> Result<(), Refused> {
     pools(next).map(drop).map_err(Refused::Wrong)
 }
 
-/// The new listener for metrics, if they are to be served elsewhere; `Some(None)`: nowhere any more.
-fn listener(
-    shared: &Shared,
-    before: &Generation,
-    next: &Generation,
-) -> Result<Option<Option<TcpListener>>, Refused> {
+/// Where metrics are to be served.
+enum Listen {
+    Same,
+    Elsewhere(TcpListener),
+    Nowhere,
+}
+
+/// Opens the address for metrics, if it is another one.
+fn listener(shared: &Shared, before: &Generation, next: &Generation) -> Result<Listen, Refused> {
     let wanted = match next.settings.prometheus {
-        same if same == before.settings.prometheus => return Ok(None),
-        Prometheus::Off => return Ok(Some(None)),
+        same if same == before.settings.prometheus => return Ok(Listen::Same),
+        Prometheus::Off => return Ok(Listen::Nowhere),
         Prometheus::Default => DEFAULT_PROMETHEUS,
         Prometheus::At(address) => address,
     };
     let now = shared.metrics_listener.load();
     let now = now.as_ref().and_then(|listener| listener.local_addr().ok());
     if now == Some(wanted) {
-        return Ok(None);
+        return Ok(Listen::Same);
     }
-    TcpListener::bind(wanted).map(|listener| Some(Some(listener))).map_err(|error| {
+    TcpListener::bind(wanted).map(Listen::Elsewhere).map_err(|error| {
         Refused::Wrong(format!(
             "prometheus: cannot listen at {wanted} ({error}); choose another address, or off"
         ))

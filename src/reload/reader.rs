@@ -96,7 +96,7 @@ impl Reader {
             Ok((_, false)) => info!(self.log, "reload: nothing has changed"; "because_of" => why),
             Ok((generation, true)) => self.tell(generation, why),
             Err(reason) => {
-                error!(self.log, "reload refused; nothing was changed"; "because_of" => why, "because" => reason)
+                error!(self.log, "reload refused; nothing was changed"; "because_of" => why, "because" => reason);
             }
         }
         self.shared.reloads.count(outcome.map(|(_, has_changed)| has_changed));

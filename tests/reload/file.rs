@@ -236,3 +236,33 @@ fn what_was_added_at_run_time_outlives_a_reload_unless_the_file_leaves_no_room_f
     assert_eq!(forwards(&at), [(other.as_str().into(), "settings".into())]);
     at.router.end();
 }
+
+#[test]
+fn a_forward_that_cannot_be_placed_leaves_those_that_were_there() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let forward = |port: u16, host_port: u16| {
+        format!(
+            "[[forward]]\nprotocol = \"udp\"\naddress = \"203.0.113.1\"\nport = {port}\nhost = \"{}\"\nhost_port = {host_port}\n",
+            netlab::Topology::CLIENT_V6
+        )
+    };
+    let good = format!("{TOP}{}", pool("203.0.113.1/32"));
+    let mut at = Reloading::start(1, &format!("{good}{}", forward(53, 5353)));
+    at.speaks_as(at.host(0));
+    let used = at.echo.peers().last().unwrap().port();
+    // One that is new, one that cannot be, and the old one gone.
+    let wanted = format!("{good}{}{}", forward(54, 5354), forward(used, 5355));
+    assert_eq!(at.reload(&wanted), "refused");
+    assert!(at.readiness().1.contains("cannot be placed"), "{}", at.readiness().1);
+    let service = Server::udp_echo(at.lab.client(), (netlab::Topology::CLIENT_V6, 5353)).unwrap();
+    let target = SocketAddr::from(([203, 0, 113, 1], 53));
+    assert_eq!(netlab::udp_exchange(&at.lab.server, None, target, b"there", PATIENCE).unwrap(), b"there");
+    drop(service);
+    let forwards = list(&ctl(&at.lab, &["list-mappings"]), "forwards");
+    assert_eq!((forwards.len(), &forwards[0]["port"]), (1, &53.into()));
+    let bindings = at.router.metrics().sum("protomask_bindings", &[]);
+    assert_eq!(bindings, 2, "the old forward and the host's own port; nothing is left of the new one");
+    at.router.end();
+}

@@ -42,7 +42,7 @@ fn within4(net: Option<Text<NetOrAddress<Ipv4Net>>>, address: Ipv4Addr) -> bool 
     net.is_none_or(|Text(NetOrAddress(net))| net.contains(&address))
 }
 
-fn is<T: PartialEq>(wanted: Option<T>, value: T) -> bool {
+fn is<T: PartialEq + Copy>(wanted: Option<T>, value: T) -> bool {
     wanted.is_none_or(|wanted| wanted == value)
 }
 

@@ -20,7 +20,7 @@ fn placed<T>(value: T) -> Placed<T> {
     Placed::by_flag("control socket", value)
 }
 
-fn failure(refused: Refused) -> Failure {
+fn failure(refused: &Refused) -> Failure {
     let kind = match refused {
         Refused::Wrong(_) => ErrorKind::Conflict,
         Refused::NotFound(_) => ErrorKind::NotFound,
@@ -48,7 +48,7 @@ pub(super) async fn add_forward(
         wanted.added.forwards.push(given.clone());
         Ok(wanted)
     };
-    change(shared, add).await.map_err(failure)?;
+    change(shared, add).await.map_err(|refused| failure(&refused))?;
     info!(log, "forward added by request"; "protocol" => word(protocol), "address" => %address, "port" => port,
         "host" => %host);
     Ok(json!({ "added": format!("{} {address} port {port}", word(protocol)), "host": host, "lasts": LASTS }))
@@ -79,7 +79,7 @@ pub(super) async fn remove_forward(
     };
     let is_of_file = |base: &Partial| base.forwards.iter().any(is_it);
     let note = is_of_file(&shared.generation().base).then_some(COMES_BACK);
-    change(shared, remove).await.map_err(failure)?;
+    change(shared, remove).await.map_err(|refused| failure(&refused))?;
     info!(log, "forward removed by request"; "protocol" => word(protocol), "address" => %address, "port" => port);
     Ok(json!({ "removed": name, "note": note }))
 }
@@ -91,7 +91,7 @@ pub(super) async fn add_static(shared: &Arc<Shared>, pair: Pair, log: &Logger) -
         wanted.added.static_pairs.push(placed(StaticPair { host, address }));
         Ok(wanted)
     };
-    change(shared, add).await.map_err(failure)?;
+    change(shared, add).await.map_err(|refused| failure(&refused))?;
     info!(log, "static pair added by request"; "address" => %address, "host" => %host);
     Ok(json!({ "added": address, "host": host, "lasts": LASTS }))
 }
@@ -113,7 +113,7 @@ pub(super) async fn remove_static(
         Ok(wanted)
     };
     let note = shared.generation().base.static_pairs.iter().any(is_it).then_some(COMES_BACK);
-    change(shared, remove).await.map_err(failure)?;
+    change(shared, remove).await.map_err(|refused| failure(&refused))?;
     info!(log, "static pair removed by request"; "address" => %address);
     Ok(json!({ "removed": address, "note": note }))
 }
