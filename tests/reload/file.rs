@@ -28,13 +28,12 @@ fn a_reload_adds_a_pool_a_prefix_a_denied_network_a_forward_and_a_static_pair() 
     assert!(!ping_server(&at.lab, "64:ff9b:2::").is_reply());
 
     let text = format!(
-        "translation_prefix = [\"64:ff9b:1::/96\", \"64:ff9b:2::/96\"]\ndeny_to = [\"198.51.100.3\"]\n{}{}hosts = [\"{second}/128\"]\n\
+        "translation_prefix = [\"64:ff9b:1::/96\", \"64:ff9b:2::/96\"]\ndeny_to = [\"198.51.100.3/32\"]\n\
+         [[pool]]\nprefix = \"203.0.113.1/32\"\nhosts = [\"{first}/128\"]\n\
+         [[pool]]\nprefix = \"203.0.113.9/32\"\nhosts = [\"{second}/128\"]\n\
          [[forward]]\nprotocol = \"tcp\"\naddress = \"203.0.113.1\"\nport = 80\nhost = \"{first}\"\nhost_port = 8080\n\
-         [[static]]\naddress = \"203.0.113.77\"\nhost = \"{third}\"\n",
-        format!("[[pool]]\nprefix = \"203.0.113.1/32\"\nhosts = [\"{first}/128\"]\n"),
-        pool("203.0.113.9/32"),
-    )
-    .replace("198.51.100.3\"", "198.51.100.3/32\"");
+         [[static]]\naddress = \"203.0.113.77\"\nhost = \"{third}\"\n"
+    );
     at.takes(&text);
     let page = Server::http(at.lab.client(), (first, 8080), "served").unwrap();
     assert_eq!(at.speaks_as(second).to_string(), "203.0.113.9");
