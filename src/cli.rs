@@ -2,7 +2,8 @@
 #![allow(clippy::doc_markdown, reason = "clap prints these comments as they are")]
 
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -10,9 +11,10 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use rfc6052::Prefix;
 
 use crate::config::{
-    self, MssClamp, OffloadsText, OnExit, Partial, PartialPool, PartialState, Placed, Problems, Prometheus,
-    Settings, Sharing, parse_duration,
+    self, Configuration, ControlSocket, MssClamp, OffloadsText, OnExit, Partial, PartialPool, PartialState,
+    Placed, Problems, Prometheus, Sharing, parse_duration,
 };
+use crate::control::client::Ctl;
 use crate::logging::LogFormat;
 use crate::who_had::WhoHad;
 
@@ -57,6 +59,8 @@ pub enum Command {
     /// Say who had an address and a port at a time, from the configuration in deterministic mode, and from allocation
     /// records otherwise. Exit code 1: nobody had it.
     WhoHad(WhoHad),
+    /// Ask a running router, or tell it, by its control socket.
+    Ctl(Ctl),
     /// Show the router at work between network namespaces of its own. Needs root, and leaves this host's network alone.
     Demo,
 }
@@ -132,6 +136,12 @@ pub struct Flags {
     /// Serve /metrics, /healthz and /readyz there, or off [default: 127.0.0.1:9464].
     #[arg(long, value_name = "ADDR")]
     pub prometheus: Option<Prometheus>,
+    /// Listen there for `protomask ctl` [default: /run/protomask/INTERFACE.sock].
+    #[arg(long, value_name = "PATH")]
+    pub control_socket: Option<ControlSocket>,
+    /// Listen for no `protomask ctl`.
+    #[arg(long, conflicts_with = "control_socket")]
+    pub no_control: bool,
     /// The form of log records, on standard error [default: terminal].
     #[arg(long, value_name = "FORM")]
     pub log_format: Option<LogFormat>,
@@ -142,12 +152,21 @@ pub struct Flags {
 
 impl Flags {
     /// The settings of flags and file together.
-    pub fn settings(mut self) -> Result<Settings, Problems> {
-        let (file, problems) = match self.config.take() {
-            Some(path) => config::read(&path)?,
-            None => (Partial::default(), Vec::new()),
-        };
-        self.partial().over(file).settle(problems)
+    pub fn configuration(&self) -> Result<Configuration, Problems> {
+        let Some(path) = &self.config else { return self.over(Partial::default()).configure(Vec::new()) };
+        self.with_file(path, config::read_text(path)?.into())
+    }
+
+    /// The same, with this text of the file.
+    pub fn with_file(&self, path: &Path, text: Arc<str>) -> Result<Configuration, Problems> {
+        let (file, problems) = config::parse(path, &text);
+        let configuration = self.over(file).configure(problems)?;
+        Ok(Configuration { text: Some(text), ..configuration })
+    }
+
+    /// These flags over what a file says.
+    fn over(&self, file: Partial) -> Partial {
+        self.clone().partial().over(file)
     }
 
     fn partial(self) -> Partial {
@@ -179,6 +198,11 @@ impl Flags {
             },
             on_exit: self.on_exit.map(|value| Placed::by_flag("--on-exit", value)),
             prometheus: self.prometheus.map(|value| Placed::by_flag("--prometheus", value)),
+            control_socket: if self.no_control {
+                Some(Placed::by_flag("--no-control", ControlSocket::Off))
+            } else {
+                self.control_socket.map(|value| Placed::by_flag("--control-socket", value))
+            },
             log_format: self.log_format.map(|value| Placed::by_flag("--log-format", value)),
             verbosity: self.verbose,
             ..Partial::default()
@@ -194,11 +218,11 @@ fn listed<T>(flag: &'static str, values: Vec<T>) -> Option<Vec<Placed<T>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{AllowFrom, Pools};
+    use crate::config::{AllowFrom, Pools, Settings};
 
     fn settings(arguments: &[&str]) -> Settings {
         let cli = Cli::try_parse_from([&["protomask"], arguments].concat()).unwrap();
-        cli.flags.settings().unwrap()
+        cli.flags.configuration().unwrap().settings
     }
 
     #[test]
@@ -292,7 +316,7 @@ mod tests {
         assert_eq!(settings.translation_prefixes, [Prefix::WELL_KNOWN, "2001:db8:64::/96".parse().unwrap()]);
         let twice =
             ["protomask", "--translation-prefix", "64:ff9b::/96", "--translation-prefix", "64:ff9b::/96"];
-        let error = Cli::try_parse_from(twice).unwrap().flags.settings().unwrap_err().to_string();
+        let error = Cli::try_parse_from(twice).unwrap().flags.configuration().unwrap_err().to_string();
         assert!(error.starts_with("--translation-prefix: ") && error.contains("overlaps"), "{error}");
     }
 
@@ -310,7 +334,7 @@ mod tests {
         let cli =
             Cli::try_parse_from(["protomask", "--num-queues", "0", "--interface", "much-too-long-a-name"])
                 .unwrap();
-        let error = cli.flags.settings().unwrap_err().to_string();
+        let error = cli.flags.configuration().unwrap_err().to_string();
         assert!(error.contains("--num-queues") && error.contains("--interface"), "both: {error}");
     }
 }

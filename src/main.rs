@@ -16,7 +16,8 @@ use protomask::cli::{Cli, Command, Flags};
 use protomask::config::{self, Partial, Problems};
 use protomask::exit::Exit;
 use protomask::kernel::sysctl::Sysctls;
-use protomask::{demo, kernel, logging, privileges, run, state, who_had};
+use protomask::run::Start;
+use protomask::{control, demo, kernel, logging, privileges, run, state, who_had};
 
 /// Test builds count what each thread allocates.
 #[cfg(feature = "count-allocations")]
@@ -31,20 +32,22 @@ fn main() -> ExitCode {
         Some(Command::CheckConfig { file }) => check_config(&file),
         Some(Command::Cleanup { force }) => clean_up(force),
         Some(Command::WhoHad(asked)) => who_had::run(&asked, &mut std::io::stdout()),
+        Some(Command::Ctl(ctl)) => control::client::run(&ctl, &mut std::io::stdout()),
         Some(Command::Demo) => demo::run(),
     };
     exit.into()
 }
 
 fn route(flags: Flags) -> Exit {
-    let settings = match flags.settings() {
-        Ok(settings) => settings,
+    let configuration = match flags.configuration() {
+        Ok(configuration) => configuration,
         Err(problems) => return wrong(&problems),
     };
     // Before the first thread: each begins with the rights of the one that starts it.
-    let kept = privileges::keep_what_is_needed(&settings);
+    let kept = privileges::keep_what_is_needed(&configuration.settings);
     let dropped = Arc::new(AtomicU64::new(0));
-    let started = logging::start(settings.log.format, settings.log.level, Arc::clone(&dropped));
+    let log = configuration.settings.log;
+    let started = logging::start(log.format, log.level, Arc::clone(&dropped));
     let (log, guard) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -55,7 +58,8 @@ fn route(flags: Flags) -> Exit {
     guard.control().capture_globals();
     kept.log(&log);
     // The guard is dropped behind this: it writes what the log still holds.
-    run::run(settings, &log, dropped)
+    let log_control = Some(guard.control());
+    run::run(Start { flags, configuration, log_dropped: dropped, log_control }, &log)
 }
 
 fn check_config(file: &Path) -> Exit {

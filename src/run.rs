@@ -1,16 +1,22 @@
 //! One run of the router, from its settings to its exit code.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use slog::{Logger, crit, info, warn};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
-use crate::config::Settings;
+use crate::cli::Flags;
+use crate::config::Configuration;
 use crate::error::chain;
 use crate::exit::Exit;
+use crate::logging::LogControl;
 use crate::records::Recorder;
+use crate::reload::reader::Reader;
 use crate::service::{self, Watchdog};
 use crate::shared::Shared;
 use crate::startup::set_up;
@@ -22,14 +28,27 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// No lock is held for nearly as long.
 const LOCK_PATIENCE: Duration = Duration::from_millis(50);
 
+/// What a run is started with.
+#[derive(Debug)]
+pub struct Start {
+    /// The flags, and by them the file, which may be read anew.
+    pub flags: Flags,
+    /// What they say now.
+    pub configuration: Configuration,
+    /// Records of the log that were lost.
+    pub log_dropped: Arc<AtomicU64>,
+    /// Whose level follows the settings.
+    pub log_control: Option<LogControl>,
+}
+
 /// Sets the router up, runs it until a signal or until it gives up, and cleans up.
-pub fn run(settings: Settings, log: &Logger, log_dropped: Arc<AtomicU64>) -> Exit {
+pub fn run(start: Start, log: &Logger) -> Exit {
     let Ok(system) = std::panic::catch_unwind(actix_rt::System::new) else {
         crit!(log, "cannot start"; "because" => "no runtime can be made (out of threads or descriptors)");
         return Exit::Failed;
     };
     raise_descriptor_limit(log);
-    system.block_on(live(settings, log, log_dropped))
+    system.block_on(live(start, log))
 }
 
 /// A worker needs two descriptors, and there may be 256 workers: what the hard limit allows is taken.
@@ -43,7 +62,8 @@ fn raise_descriptor_limit(log: &Logger) {
     }
 }
 
-async fn live(settings: Settings, log: &Logger, log_dropped: Arc<AtomicU64>) -> Exit {
+async fn live(start: Start, log: &Logger) -> Exit {
+    let Start { flags, configuration, log_dropped, log_control } = start;
     // From here on a signal no longer ends the process by itself: what was made is taken away first.
     let signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -52,7 +72,8 @@ async fn live(settings: Settings, log: &Logger, log_dropped: Arc<AtomicU64>) -> 
             return Exit::Failed;
         }
     };
-    let made = match set_up(settings, log, log_dropped).await {
+    let text = configuration.text.clone();
+    let made = match set_up(configuration, log, log_dropped).await {
         Ok(made) => made,
         Err(error) => {
             crit!(log, "cannot start"; "because" => chain(&error));
@@ -62,10 +83,15 @@ async fn live(settings: Settings, log: &Logger, log_dropped: Arc<AtomicU64>) -> 
     let tables = Arc::clone(&made.shared);
     let overseer = Overseer::new(made.children(), Arc::clone(&made.shared.board), Limits::default(), log)
         .with_watchdog(Watchdog::new(WATCH_EVERY, log))
-        .with_locks(Box::new(move || tables.tables.stuck(LOCK_PATIENCE)));
+        .with_locks(Box::new(move || tables.stuck(LOCK_PATIENCE)));
     let announcer = actix_rt::spawn(announce(Arc::clone(&made.shared)));
-    let outcome = overseer.run(signals.end(log, made.shared.records.recorder())).await;
+    // One that is told while one is under way is enough.
+    let (tell, told) = mpsc::channel(1);
+    let reader = Reader::new(Arc::clone(&made.shared), flags, text, log_control);
+    let reader = actix_rt::spawn(read_anew(reader, told));
+    let outcome = overseer.run(signals.end(log, made.shared.records.recorder(), tell)).await;
     announcer.abort();
+    reader.abort();
     made.finish_state();
     match outcome {
         Outcome::Shutdown => {
@@ -101,7 +127,7 @@ impl Signals {
     }
 
     /// Ready when the router is to end.
-    async fn end(mut self, log: &Logger, recorder: Option<&Recorder>) {
+    async fn end(mut self, log: &Logger, recorder: Option<&Recorder>, reload: mpsc::Sender<()>) {
         loop {
             let name = tokio::select! {
                 _ = self.terminate.recv() => "SIGTERM",
@@ -111,13 +137,21 @@ impl Signals {
                         recorder.reopen();
                         info!(log, "the file of allocation records is opened anew"; "signal" => "SIGHUP");
                     }
-                    warn!(log, "SIGHUP changes no settings: they are read at start; restart to apply new ones");
+                    // Full: one is to come that reads what is there by then.
+                    let _ = reload.try_send(());
                     continue;
                 }
             };
             info!(log, "ending"; "signal" => name);
             return;
         }
+    }
+}
+
+/// Reloads the settings for as long as the router runs. A panic, which the log tells of, costs the reload that it is in.
+async fn read_anew(mut reader: Reader, mut told: mpsc::Receiver<()>) {
+    while AssertUnwindSafe(reader.run(&mut told)).catch_unwind().await.is_err() {
+        actix_rt::time::sleep(LOOK_EVERY).await;
     }
 }
 
@@ -144,7 +178,7 @@ async fn announce(shared: Arc<Shared>) {
             let notes = shared.notes().join("; ");
             let status = if notes.is_empty() { "ready".to_owned() } else { format!("ready; {notes}") };
             service::status(&status, &shared.log);
-            info!(shared.log, "ready"; "interface" => &shared.settings.interface, "notes" => notes);
+            info!(shared.log, "ready"; "interface" => &shared.interface, "notes" => notes);
         } else {
             service::status(&format!("not ready: {}", problems.join("; ")), &shared.log);
             warn!(shared.log, "not ready"; "because" => problems.join("; "));

@@ -5,9 +5,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_queue::ArrayQueue;
 use easy_tun::{Offloads, QueueHandle};
 use fast_nat::Deterministic;
@@ -15,18 +16,20 @@ use ipnet::Ipv4Net;
 use parking_lot::Mutex;
 use slog::Logger;
 
+use crate::actors::control::ControlActor;
+use crate::actors::control::socket::ControlSocket;
 use crate::actors::metrics::MetricsActor;
 use crate::actors::pool::PoolActor;
 use crate::actors::routes::RoutesActor;
 use crate::actors::sessions::SessionsActor;
 use crate::actors::tun::TunActor;
 use crate::bell::Bell;
-use crate::config::Settings;
 use crate::datapath::join::Joins;
 use crate::datapath::{Ask, Counters, Refusal, Rules, Tables};
+use crate::generation::{Generation, Placed};
 use crate::kernel::sysctl::Forwarding;
-use crate::plan::Plan;
 use crate::records::{Record, Recorder};
+use crate::reload::Reloads;
 use crate::state;
 use crate::supervision::{Board, Slot};
 
@@ -180,8 +183,8 @@ pub struct LeaseCounters {
 /// What `routes` last saw in the kernel.
 #[derive(Debug, Clone, Default)]
 pub struct KernelView {
-    /// Whether it has looked at all.
-    pub seen: bool,
+    /// The number of the settings with which it has looked; `None`: not at all yet.
+    pub seen: Option<u64>,
     /// The device is up.
     pub link_up: bool,
     /// Changes that were still needed after the last repair, and other daemons' routes in the way: one sentence each.
@@ -207,6 +210,8 @@ pub struct Directory {
     pub routes: Arc<Slot<RoutesActor>>,
     /// `metrics`.
     pub metrics: Arc<Slot<MetricsActor>>,
+    /// `control`.
+    pub control: Arc<Slot<ControlActor>>,
 }
 
 /// Everything that outlives the actors.
@@ -214,10 +219,14 @@ pub struct Directory {
 pub struct Shared {
     /// The router's log.
     pub log: Logger,
-    /// The settings of this run.
-    pub settings: Settings,
-    /// The pools of this run.
-    pub plan: Plan,
+    /// The generation of settings that holds. See [`Shared::change`].
+    pub(crate) generation: ArcSwap<Generation>,
+    /// Its number: one read, for who asks often.
+    pub(crate) number: AtomicU64,
+    /// The mappings that are in the tables. Whoever holds this keeps the generation from changing.
+    pub(crate) placed: Mutex<Placed>,
+    /// The name of the TUN device, which never changes.
+    pub interface: String,
     /// The current generation of the packet path's rules.
     pub rules: ArcSwap<Rules>,
     /// Who holds which address and port, and what goes on.
@@ -232,8 +241,6 @@ pub struct Shared {
     pub joins: Joins,
     /// One desk per worker.
     pub desks: Vec<Desk>,
-    /// One entry per pool, in their order in the plan.
-    pub pool_gauges: Vec<PoolGauges>,
     /// Leases so far.
     pub lease_counters: LeaseCounters,
     /// Allocation records.
@@ -244,10 +251,16 @@ pub struct Shared {
     pub deterministic: Option<Deterministic>,
     /// What `routes` last saw.
     pub kernel: Mutex<KernelView>,
+    /// Whether a masquerade table may be there.
+    pub(crate) masqueraded: AtomicBool,
     /// Repairs so far: something of ours was gone from the kernel and was put back.
     pub kernel_repairs: AtomicU64,
     /// The listener of `metrics`: it outlives the actor, so that a hung one does not keep the port.
-    pub metrics_listener: Option<std::net::TcpListener>,
+    pub metrics_listener: ArcSwapOption<std::net::TcpListener>,
+    /// The listener of `control`, for the same reason.
+    pub control_socket: Option<ControlSocket>,
+    /// How reloads of the settings have gone.
+    pub reloads: Reloads,
     /// Log records that were dropped because the log could not keep up.
     pub log_dropped: Arc<AtomicU64>,
     /// Current addresses of the actors.
@@ -260,7 +273,13 @@ impl Shared {
     /// Whether all concerns run, and the kernel's state has been looked at: the router does what it can, ready or not.
     pub fn has_started(&self) -> bool {
         let runs = |concern| self.board.of(concern).state == crate::supervision::State::Running;
-        crate::supervision::Concern::ALL.into_iter().all(runs) && self.kernel.lock().seen
+        crate::supervision::Concern::ALL.into_iter().all(runs) && self.kernel.lock().seen.is_some()
+    }
+
+    /// Which lock is not given back within `patience`, if there is one: a thread hangs with it.
+    pub fn stuck(&self, patience: Duration) -> Option<&'static str> {
+        let settings = || self.placed.try_lock_for(patience).is_none().then_some("the lock of the settings");
+        self.tables.stuck(patience).or_else(settings)
     }
 
     /// Rings for the worker of this desk, however it waits. Never waits itself.
@@ -270,6 +289,16 @@ impl Shared {
             desk.bell.ring();
             queue.wake();
         }
+    }
+
+    /// What does not keep the router from being ready, and should be known: one sentence each.
+    pub fn notes(&self) -> Vec<String> {
+        let pending = &self.generation().pending;
+        let waits = format!("settings that wait for a restart: {}", pending.join(", "));
+        let refused = self.reloads.tally().why_refused;
+        let refused = refused.map(|why| format!("the last reload was refused: {}", why.replace('\n', "; ")));
+        let notes = (!pending.is_empty()).then_some(waits).into_iter().chain(refused);
+        notes.chain(self.state.notes()).collect()
     }
 
     /// What keeps the router from being ready, one sentence each; empty when it is ready.
@@ -283,12 +312,12 @@ impl Shared {
             }
         }
         let kernel = self.kernel.lock();
-        if !kernel.seen {
+        if kernel.seen.is_none() {
             problems.push("the kernel's state has not been looked at yet".to_owned());
             return problems;
         }
         if !kernel.link_up {
-            problems.push(format!("the link {} is down", self.settings.interface));
+            problems.push(format!("the link {} is down", self.interface));
         }
         problems.extend(kernel.problems.iter().cloned());
         if !kernel.forwarding.is_on() {
@@ -297,18 +326,12 @@ impl Shared {
         }
         problems
     }
-
-    /// What is not as it could be, and keeps the router from nothing, one sentence each.
-    pub fn notes(&self) -> Vec<String> {
-        self.state.notes()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io;
     use std::net::{Ipv4Addr, Ipv6Addr};
-    use std::sync::atomic::AtomicBool;
     use std::time::{Duration, Instant};
 
     use fast_nat::Timestamp;

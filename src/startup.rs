@@ -6,9 +6,9 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use easy_tun::{Device, DeviceBuilder, Offloads};
 use fast_nat::nat64::{InvalidConfig, Nat64};
 use fast_nat::{Deterministic, InvalidDeterministic, LeaseKind, LeaseTable};
@@ -16,23 +16,29 @@ use parking_lot::Mutex;
 use rtnl::Snapshot;
 use slog::{Logger, debug, info, warn};
 
+use crate::actors::control::ControlBlueprint;
+use crate::actors::control::socket::{ControlSocket as Socket, SocketError};
 use crate::actors::metrics::MetricsBlueprint;
 use crate::actors::pool::PoolBlueprint;
 use crate::actors::routes::{RoutesBlueprint, describe_allowed};
-use crate::actors::sessions::{SessionsBlueprint, flow_of, place_forwards, place_static_pairs};
+use crate::actors::sessions::{SessionsBlueprint, flow_of};
 use crate::actors::tun::TunBlueprint;
-use crate::config::{DEFAULT_PROMETHEUS, OnExit, Prometheus, Settings, Sharing};
+use crate::config::{
+    Configuration, ControlSocket, DEFAULT_PROMETHEUS, OnExit, Prometheus, Settings, control_socket_of,
+};
 use crate::datapath::Tables;
 use crate::datapath::fragments::{self, Fragments};
 use crate::datapath::join::Joins;
 use crate::error::chain;
 use crate::exit::Exit;
+use crate::generation::{self, Generation, Placed};
 use crate::kernel::preflight::{self, Intent, NoDefaultPool, Problem};
 use crate::kernel::sysctl::{SysctlError, Sysctls};
 use crate::kernel::{LINK_ALIAS, masquerade};
 use crate::plan::Plan;
 use crate::records::{self, Record, Recorder, RecordsConfig, What};
-use crate::shared::{Desk, PoolGauges, Records, Shared};
+use crate::reload::Reloads;
+use crate::shared::{Desk, Records, Shared};
 use crate::state::{self, FolderError, Opened, Restoring};
 use crate::supervision::{Board, Child, Concern};
 use crate::who_had;
@@ -78,6 +84,9 @@ pub enum StartError {
     /// The session tables cannot be made as large as they were to be.
     #[error("the session tables cannot be made: {0}")]
     Nat(#[from] InvalidConfig),
+    /// The control socket cannot be had.
+    #[error(transparent)]
+    Control(#[from] SocketError),
     /// The address for metrics cannot be had.
     #[error("cannot listen at {address} ({source}); choose another address with --prometheus, or off")]
     Listen {
@@ -119,6 +128,7 @@ impl StartError {
             | Self::State(_)
             | Self::Restore(_)
             | Self::Records(_)
+            | Self::Control(_)
             | Self::Listen { .. } => Exit::Failed,
         }
     }
@@ -139,14 +149,16 @@ pub struct SetUp {
 
 /// Checks everything, then makes the device and what every actor relies on.
 pub async fn set_up(
-    settings: Settings,
+    configuration: Configuration,
     log: &Logger,
     log_dropped: Arc<AtomicU64>,
 ) -> Result<SetUp, StartError> {
     let handle = rtnl::Handle::open()?;
     let snapshot = handle.snapshot().await?;
-    let plan = Plan::settle(&settings, &snapshot)?;
-    let (pools, prefixes) = (plan.claimed(&settings), settings.prefix_nets());
+    let plan = Plan::settle(&configuration.settings, &snapshot)?;
+    let generation = Generation::first(configuration, plan);
+    let (settings, plan) = (&generation.settings, &generation.plan);
+    let (pools, prefixes) = (plan.claimed(settings), settings.prefix_nets());
     let intent = Intent { interface: &settings.interface, pools: &pools, prefixes: &prefixes };
     let problems = preflight::check(&intent, &snapshot);
     if !problems.is_empty() {
@@ -154,11 +166,11 @@ pub async fn set_up(
     }
     let desks = (0..settings.num_queues).map(|_| Desk::new()).collect::<io::Result<_>>();
     let desks = desks.map_err(StartError::Desks)?;
-    let deterministic = who_had::plan(&settings).transpose()?;
-    let rules = plan.rules(&settings, &snapshot);
+    let deterministic = who_had::plan(settings).transpose()?;
+    let rules = plan.rules(settings, &snapshot);
     let tables = Tables {
-        leases: lease_table(&plan, &settings),
-        nat: Nat64::new(plan.nat(&settings))?,
+        leases: lease_table(plan, settings),
+        nat: Nat64::new(plan.nat(settings))?,
         fragments: Fragments::new(fragments::Limits {
             memory: settings.fragments.memory,
             timeout: settings.fragments.timeout,
@@ -173,17 +185,17 @@ pub async fn set_up(
         .offloads(settings.offloads)
         .build()?;
     let sysctls = Sysctls::default();
-    let made = Made { device: &device, sysctls: &sysctls, handle: &handle, settings: &settings, log };
+    let made = Made { device: &device, sysctls: &sysctls, handle: &handle, settings, log };
+    let mut placed = Placed::default();
     let prepared = async {
-        place_static_pairs(&tables.leases, &settings.static_pairs).map_err(StartError::StaticPair)?;
-        place_forwards(&tables.nat, &settings.forwards).map_err(StartError::StaticPair)?;
+        generation::place(&tables, &mut placed, &generation).map_err(StartError::StaticPair)?;
         // Behind the device, like the address for metrics.
         let mut state = Opened::open(settings.state_dir.as_deref(), &settings.interface, log)?;
-        let (recorder, guard) = start_records(&settings, deterministic.as_ref(), log)?;
+        let (recorder, guard) = start_records(settings, deterministic.as_ref(), log)?;
         let records = Records::new(recorder);
         let restoring = Restoring {
-            settings: &settings,
-            plan: &plan,
+            settings,
+            plan,
             rules: &rules,
             deterministic: deterministic.as_ref(),
             nat: &tables.nat,
@@ -193,10 +205,11 @@ pub async fn set_up(
         record_restored(&restoring, &records);
         // Behind the device: a second router of the same name is told about the name, not about the port.
         let metrics_listener = listen(settings.prometheus, log)?;
-        made.prepare(&plan, &snapshot).await?;
-        Ok((metrics_listener, records, guard, state))
+        let control_socket = control_socket(settings, log)?;
+        made.prepare(plan, &snapshot).await?;
+        Ok((metrics_listener, control_socket, records, guard, state))
     };
-    let (metrics_listener, records, records_guard, state) = match prepared.await {
+    let (metrics_listener, control_socket, records, records_guard, state) = match prepared.await {
         Ok(prepared) => prepared,
         Err(error) => {
             // What an earlier run left is for the start that succeeds.
@@ -206,32 +219,38 @@ pub async fn set_up(
             return Err(error);
         }
     };
-    describe(&settings, &plan, &snapshot, metrics_listener.as_ref(), log);
-    describe_offloads(&settings, device.offloads(), log);
+    describe(settings, plan, &snapshot, metrics_listener.as_ref(), log);
+    describe_offloads(settings, device.offloads(), log);
 
     let (state, keeper) = state.split();
+    let joins = joins(settings, device.offloads());
+    let interface = settings.interface.clone();
     let shared = Shared {
         log: log.clone(),
+        generation: ArcSwap::from_pointee(generation),
+        number: AtomicU64::new(1),
+        placed: Mutex::new(placed),
+        interface,
         rules: ArcSwap::from_pointee(rules),
         tables,
         device_index: device.index(),
         queues: device.queues().to_vec(),
         offloads: device.offloads(),
-        joins: joins(&settings, device.offloads()),
+        joins,
         desks,
-        pool_gauges: plan.pools.iter().map(|pool| PoolGauges::new(pool.net, unit_of(pool.sharing))).collect(),
         lease_counters: crate::shared::LeaseCounters::default(),
         records,
         state,
         deterministic,
         kernel: Mutex::default(),
+        masqueraded: AtomicBool::new(false),
         kernel_repairs: AtomicU64::new(0),
-        metrics_listener,
+        metrics_listener: ArcSwapOption::from_pointee(metrics_listener),
+        control_socket,
+        reloads: Reloads::default(),
         log_dropped,
         directory: crate::shared::Directory::default(),
         board: Arc::new(Board::default()),
-        settings,
-        plan,
     };
     let shared = Arc::new(shared);
     let state = keeper.and_then(|keeper| keeper.start(&shared));
@@ -278,6 +297,7 @@ impl SetUp {
             Concern::Sessions => Child::new(concern, board, SessionsBlueprint(shared()), &directory.sessions),
             Concern::Tun => Child::new(concern, board, TunBlueprint(shared()), &directory.tun),
             Concern::Routes => Child::new(concern, board, RoutesBlueprint(shared()), &directory.routes),
+            Concern::Control => Child::new(concern, board, ControlBlueprint(shared()), &directory.control),
             Concern::Metrics => Child::new(concern, board, MetricsBlueprint(shared()), &directory.metrics),
         };
         Concern::ALL.map(child).into()
@@ -296,7 +316,10 @@ impl SetUp {
 
     /// A clean end: takes away what was made, or leaves it for the next start, as the settings say.
     pub async fn tear_down(&self) {
-        let settings = &self.shared.settings;
+        if let Some(socket) = &self.shared.control_socket {
+            socket.remove();
+        }
+        let settings = &self.shared.generation().settings;
         let log = &self.shared.log;
         if settings.on_exit == OnExit::Keep {
             info!(log, "device, routes and nftables table are left for the next start"; "interface" => &settings.interface);
@@ -412,14 +435,6 @@ fn start_records(
     Ok((Some(recorder), Some(guard)))
 }
 
-/// What a pool leases.
-fn unit_of(sharing: Sharing) -> &'static str {
-    match sharing {
-        Sharing::Ports => "blocks",
-        Sharing::Exclusive => "addresses",
-    }
-}
-
 /// Opens the address for metrics. That the default one is taken (a second router on this host) is no reason not to start.
 fn listen(wanted: Prometheus, log: &Logger) -> Result<Option<TcpListener>, StartError> {
     match wanted {
@@ -432,6 +447,22 @@ fn listen(wanted: Prometheus, log: &Logger) -> Result<Option<TcpListener>, Start
             Err(error) => {
                 warn!(log, "no metrics: the default address cannot be had; choose another with --prometheus";
                     "address" => %DEFAULT_PROMETHEUS, "because" => %error);
+                Ok(None)
+            }
+        },
+    }
+}
+
+/// Opens the control socket. That the default one cannot be had (a second router of this name in another network namespace, or a
+/// read-only /run) is no reason not to start.
+fn control_socket(settings: &Settings, log: &Logger) -> Result<Option<Socket>, StartError> {
+    match &settings.control_socket {
+        ControlSocket::Off => Ok(None),
+        ControlSocket::At(path) => Ok(Some(Socket::bind(path)?)),
+        ControlSocket::Default => match Socket::bind(&control_socket_of(&settings.interface)) {
+            Ok(socket) => Ok(Some(socket)),
+            Err(error) => {
+                warn!(log, "nobody can control this router"; "because" => %error);
                 Ok(None)
             }
         },

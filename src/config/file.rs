@@ -20,18 +20,22 @@ const LONGEST_FILE: u64 = 4 << 20;
 /// Reads a file. What could be read comes along with the problems, so that the values can be checked against each other
 /// as well.
 pub fn read(path: &Path) -> Result<(Partial, Vec<Problem>), Problems> {
+    Ok(parse(path, &read_text(path)?))
+}
+
+/// The text of a file, if that can be a configuration.
+pub fn read_text(path: &Path) -> Result<String, Problems> {
     let unreadable = |source| Problems::Unreadable { path: path.to_owned(), source };
     let length = fs::metadata(path).map_err(unreadable)?.len();
     if length > LONGEST_FILE {
         let what = format!("{length} bytes are more than a configuration may have ({LONGEST_FILE})");
         return Err(unreadable(std::io::Error::other(what)));
     }
-    let text = fs::read_to_string(path).map_err(unreadable)?;
-    Ok(parse(path, &text))
+    fs::read_to_string(path).map_err(unreadable)
 }
 
-/// Reads the text of a file.
-pub(super) fn parse(path: &Path, text: &str) -> (Partial, Vec<Problem>) {
+/// Reads the text of a file. What could be read comes along with the problems.
+pub fn parse(path: &Path, text: &str) -> (Partial, Vec<Problem>) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut reader = Reader { path: path.into(), text, problems: Vec::new() };
     for error in errors {

@@ -14,7 +14,8 @@ mod settle;
 mod text;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use easy_tun::Offloads;
@@ -25,20 +26,20 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use rfc6052::Prefix;
 use serde::Deserialize;
 
-pub use file::read;
+pub use file::{parse, read, read_text};
 pub use nat::{
     BlockFor, DEFAULT_QUOTA_PORTS, DeterministicSettings, Filtering, Forward, ForwardProtocol,
     FragmentSettings, QuotaSettings, RecordSettings, RecordSink, SessionSettings, Sharing, SyslogTarget,
     WhenFull,
 };
 pub use partial::{
-    Partial, PartialDeterministic, PartialEam, PartialForward, PartialPool, PartialQuota, PartialRecords,
-    PartialSessions, PartialState, PartialTimers,
+    Mappings, Partial, PartialDeterministic, PartialEam, PartialForward, PartialPool, PartialQuota,
+    PartialRecords, PartialSessions, PartialState, PartialTimers,
 };
 pub use place::{Place, Placed, Problem, Problems};
 pub use pools::{PoolSettings, Pools, pools_of};
 pub use ports::PortRange;
-pub use text::{OffloadsText, parse_duration};
+pub use text::{NetOrAddress, OffloadsText, Text, parse_duration};
 
 use crate::logging::{LogFormat, LogLevel};
 
@@ -146,6 +147,8 @@ pub struct Settings {
     pub on_exit: OnExit,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     pub prometheus: Prometheus,
+    /// Where the router is asked and told.
+    pub control_socket: ControlSocket,
     /// How first packets of new hosts wait.
     pub hold: HoldSettings,
     /// What is logged, and how.
@@ -192,8 +195,27 @@ impl Settings {
     }
 }
 
+/// Settings, and what they came of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Configuration {
+    /// What was given.
+    pub partial: Partial,
+    /// What it comes to.
+    pub settings: Settings,
+    /// The text of the file that is part of it.
+    pub text: Option<Arc<str>>,
+}
+
+impl Partial {
+    /// The settings together with these parts that they are made of; `found` is what is known to be wrong already.
+    pub fn configure(self, found: Vec<Problem>) -> Result<Configuration, Problems> {
+        let settings = self.clone().settle(found)?;
+        Ok(Configuration { partial: self, settings, text: None })
+    }
+}
+
 /// An IPv6 host and its IPv4 address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StaticPair {
     /// The host.
     pub host: Ipv6Addr,
@@ -241,6 +263,23 @@ impl Prometheus {
             Self::At(address) => Some(address),
         }
     }
+}
+
+/// Where the control socket is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlSocket {
+    /// At [`control_socket_of`] the interface, if that can be had.
+    Default,
+    /// Nowhere.
+    Off,
+    /// There; the path is absolute.
+    At(PathBuf),
+}
+
+/// The default path of the control socket.
+pub fn control_socket_of(interface: &str) -> PathBuf {
+    // Interface names have no slash.
+    Path::new(crate::kernel::sysctl::RECORD_DIR).join(format!("{interface}.sock"))
 }
 
 /// What no segment need be smaller than, in bytes: what is announced by saying nothing (RFC 9293 §3.7.1).

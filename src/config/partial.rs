@@ -9,8 +9,8 @@ use rfc6052::Prefix;
 
 use super::text::{OffloadsText, TrafficClassText, ZeroChecksumText};
 use super::{
-    BlockFor, Filtering, ForwardProtocol, MssClamp, OnExit, Placed, PortRange, Prometheus, Sharing,
-    StaticPair, SyslogTarget, WhenFull,
+    BlockFor, ControlSocket, Filtering, ForwardProtocol, MssClamp, OnExit, Placed, PortRange, Prometheus,
+    Sharing, StaticPair, SyslogTarget, WhenFull,
 };
 use crate::logging::{LogFormat, LogLevel};
 
@@ -54,6 +54,7 @@ pub struct Partial {
     pub enable_forwarding: Option<Placed<bool>>,
     pub on_exit: Option<Placed<OnExit>>,
     pub prometheus: Option<Placed<Prometheus>>,
+    pub control_socket: Option<Placed<ControlSocket>>,
     pub hold_packets_per_host: Option<Placed<usize>>,
     pub hold_hosts: Option<Placed<usize>>,
     pub hold_timeout: Option<Placed<Duration>>,
@@ -103,6 +104,7 @@ impl Partial {
             enable_forwarding: self.enable_forwarding.or(below.enable_forwarding),
             on_exit: self.on_exit.or(below.on_exit),
             prometheus: self.prometheus.or(below.prometheus),
+            control_socket: self.control_socket.or(below.control_socket),
             hold_packets_per_host: self.hold_packets_per_host.or(below.hold_packets_per_host),
             hold_hosts: self.hold_hosts.or(below.hold_hosts),
             hold_timeout: self.hold_timeout.or(below.hold_timeout),
@@ -126,6 +128,26 @@ impl PartialState {
     /// Each of the two takes the place of what either says below.
     fn over(self, below: Self) -> Self {
         if self == Self::default() { below } else { self }
+    }
+}
+
+/// Mappings that are not in the file: they were added at run time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mappings {
+    /// Addresses for hosts.
+    pub static_pairs: Vec<Placed<StaticPair>>,
+    /// Forwarded ports.
+    pub forwards: Vec<PartialForward>,
+}
+
+impl Partial {
+    /// The same with these mappings more.
+    #[must_use]
+    pub fn with(&self, more: &Mappings) -> Self {
+        let mut with = self.clone();
+        with.static_pairs.extend(more.static_pairs.iter().cloned());
+        with.forwards.extend(more.forwards.iter().cloned());
+        with
     }
 }
 

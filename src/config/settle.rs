@@ -7,7 +7,7 @@ use interproto::Params;
 
 use super::check::{Check, OwnAddresses, is_true, values};
 use super::{
-    AllowFrom, DEFAULT_ADDRESS_REST, DEFAULT_ICMP_ERRORS_PER_SECOND, DEFAULT_MTU,
+    AllowFrom, ControlSocket, DEFAULT_ADDRESS_REST, DEFAULT_ICMP_ERRORS_PER_SECOND, DEFAULT_MTU,
     DEFAULT_RESERVATION_TIMEOUT, FragmentSettings, HoldSettings, LogSettings, MssClamp, OnExit, Partial,
     Place, Pools, Problem, Problems, Prometheus, Settings,
 };
@@ -115,6 +115,7 @@ impl Partial {
             enable_forwarding: is_true(self.enable_forwarding.as_ref()),
             on_exit: self.on_exit.map_or(OnExit::default(), |placed| placed.value),
             prometheus: self.prometheus.map_or(Prometheus::Default, |placed| placed.value),
+            control_socket: self.control_socket.map_or(ControlSocket::Default, |placed| placed.value),
             hold: HoldSettings {
                 packets_per_host: check.between(
                     self.hold_packets_per_host,

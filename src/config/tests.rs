@@ -34,6 +34,7 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(settings.pools, Pools::Automatic);
     assert_eq!(settings.reservation_timeout, DEFAULT_RESERVATION_TIMEOUT);
     assert_eq!(settings.prometheus, Prometheus::Default);
+    assert_eq!(settings.control_socket, ControlSocket::Default);
     assert_eq!(settings.hold, HoldSettings::default());
     assert_eq!(settings.translation, Params::DEFAULT);
     assert_eq!(settings.icmp_errors_per_second, DEFAULT_ICMP_ERRORS_PER_SECOND);
@@ -71,6 +72,7 @@ fn every_key_is_read() {
         on_exit = "keep"
         state_dir = "/srv/protomask"
         prometheus = "off"
+        control_socket = "/run/here.sock"
         [log]
         format = "json"
         level = "debug"
@@ -252,6 +254,7 @@ fn every_key_is_read() {
         enable_forwarding: true,
         on_exit: OnExit::Keep,
         prometheus: Prometheus::Off,
+        control_socket: ControlSocket::At("/run/here.sock".into()),
         hold: HoldSettings { packets_per_host: 2, hosts: 10, timeout: Duration::from_secs(2) },
         log: LogSettings { format: LogFormat::Json, level: LogLevel::Debug },
     };
@@ -311,6 +314,12 @@ fn offloads_and_segment_sizes_are_named_or_refused_by_name() {
         ("mss_clamp = \"on\"", "1:13", "write off, auto, or a segment size"),
         ("mss_clamp = true", "1:13", "\"off\", \"auto\" or a segment size in bytes"),
     ]);
+}
+
+#[test]
+fn the_control_socket_has_an_absolute_path_or_is_off() {
+    assert_eq!(parse("control_socket = \"off\"").unwrap().control_socket, ControlSocket::Off);
+    refused(&[("control_socket = \"here.sock\"", "1:18", "begins with /; write one, or off")]);
 }
 
 #[test]

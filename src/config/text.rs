@@ -9,8 +9,9 @@ use easy_tun::Offloads;
 use interproto::{TrafficClass, ZeroChecksum};
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::ser::{Serialize, Serializer};
 
-use super::{LEAST_MSS, MssClamp, Prometheus, SyslogTarget};
+use super::{ControlSocket, LEAST_MSS, MssClamp, Prometheus, SyslogTarget};
 
 /// Seconds as a plain number, or a duration like `2h` or `1m 30s`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -47,8 +48,22 @@ impl<'de> Deserialize<'de> for DurationText {
 }
 
 /// Anything that is written as a text in a file: networks, prefixes, addresses.
-#[derive(Debug, Clone)]
-pub(super) struct Text<T>(pub(super) T);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Text<T>(pub T);
+
+impl<T: FromStr> FromStr for Text<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        text.parse().map(Self)
+    }
+}
+
+impl<T: fmt::Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
 
 impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Text<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -72,9 +87,27 @@ impl FromStr for Prometheus {
     }
 }
 
+impl FromStr for ControlSocket {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            _ if text.starts_with('/') => Ok(Self::At(text.into())),
+            _ => Err("not a path that begins with /; write one, or off".to_owned()),
+        }
+    }
+}
+
 /// A network, or an address, which is a network of its own.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct NetOrAddress<N>(pub(super) N);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NetOrAddress<N>(pub N);
+
+impl<N: fmt::Display> fmt::Display for NetOrAddress<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 impl FromStr for NetOrAddress<Ipv4Net> {
     type Err = String;

@@ -90,6 +90,11 @@ impl Hold {
         Self { limits, waiting: HashMap::new(), bytes: 0, refused: HashMap::new(), forget: VecDeque::new() }
     }
 
+    /// Other limits from now on. What waits already waits on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Parks the packet of a host without a lease or a port, of which the kernel said `offload`.
     pub fn park(&mut self, held: Held, packet: &[u8], offload: VirtioNetHdr, now: Timestamp) -> Parked {
         let Held { ask: host, ports } = held;

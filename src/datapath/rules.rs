@@ -49,6 +49,8 @@ impl FromIterator<Ipv4Net> for NetSet<u32> {
 pub struct Rules {
     /// Where the IPv4 internet appears on the IPv6 side: at least one; a prefix is named by its place here.
     pub prefixes: Vec<Prefix>,
+    /// The numbers of those that are not in use any more: nothing is sent to them, and what still belongs to them keeps its name.
+    pub retired: Vec<u8>,
     /// The pools, in the order in which they are used.
     pub pools: Vec<PoolRule>,
     /// Whether any host can hold an address of its own: there is a pool of such, or a static pair.
@@ -90,13 +92,17 @@ impl Rules {
     #[inline]
     pub fn extract(&self, address: Ipv6Addr) -> Option<(u8, Ipv4Addr)> {
         let mut prefixes = self.prefixes.iter().zip(0..);
-        prefixes.find_map(|(prefix, number)| Some((number, prefix.extract(address)?)))
+        prefixes.find_map(|(prefix, number)| {
+            let found = prefix.extract(address)?;
+            (!self.retired.contains(&number)).then_some((number, found))
+        })
     }
 
     /// Whether an address lies inside a translation prefix.
     #[inline]
     pub fn is_translated(&self, address: Ipv6Addr) -> bool {
-        self.prefixes.iter().any(|prefix| prefix.contains(address))
+        let mut prefixes = self.prefixes.iter().zip(0..);
+        prefixes.any(|(prefix, number)| prefix.contains(address) && !self.retired.contains(&number))
     }
 
     /// The prefix with this number: the first one, if there is none.
@@ -115,7 +121,7 @@ impl Rules {
         self.prefix(prefix).permits(address, self.non_global)
     }
 
-    /// How a host shares addresses: as the first pool does that is there for it. `None`: there is none.
+    /// How a host shares addresses: as the first pool does that is there for it. Pools that are being drained come last. `None`: there is none.
     #[inline]
     pub fn sharing_of(&self, host: Ipv6Addr) -> Option<Sharing> {
         let named =
@@ -136,6 +142,11 @@ impl Rules {
         named.map_or(0, |pool| pool.prefix)
     }
 
+    /// Whether hosts may still have sessions from a pool that is shared by ports and is being drained.
+    pub fn drains_ports(&self) -> bool {
+        self.pools.iter().any(|pool| pool.draining && pool.sharing == Sharing::Ports)
+    }
+
     /// Whether an IPv4 address is shared by ports.
     #[inline]
     pub fn is_shared(&self, address: Ipv4Addr) -> bool {
@@ -151,6 +162,8 @@ pub struct PoolRule {
     pub net: Ipv4Net,
     /// How they are shared.
     pub sharing: Sharing,
+    /// Nobody is given anything of it any more; what was given lives on.
+    pub draining: bool,
     /// Where a host with one of them for itself sees the IPv4 internet.
     pub prefix: u8,
     /// Who is served from it; `None`: everyone.

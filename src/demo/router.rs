@@ -48,6 +48,7 @@ impl Router {
         command.args(["--interface", &format!("demo{}", std::process::id())]);
         command.args(["--translation-prefix", &PREFIX.to_string(), "--pool-prefix", &POOL.to_string()]);
         command.args(["--no-state", "--prometheus", &HTTP.to_string(), "--log-format", "terminal"]);
+        command.arg("--no-control");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = end_with_parent(&mut command).spawn().map_err(|error| error.to_string())?;
         let log = Arc::new(Log::default());

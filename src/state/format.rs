@@ -247,7 +247,7 @@ impl Kind {
 pub(super) trait Record: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned + Copy {}
 
 /// A translation prefix.
-#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(super) struct PrefixRecord {
     address: [u8; 16],

@@ -253,7 +253,8 @@ pub struct Keeper {
 impl Keeper {
     /// Starts the thread that keeps the state of these tables. `None`: there can be no thread, and the router does without.
     pub fn start(self, shared: &Arc<Shared>) -> Option<Guard> {
-        let configuration = format!("{:?} {:?}", shared.plan, shared.settings.translation_prefixes);
+        let generation = shared.generation();
+        let configuration = format!("{:?} {:?}", generation.plan, generation.settings.translation_prefixes);
         let configuration = crc32fast::hash(configuration.as_bytes());
         let writer = Writer {
             shared: Arc::clone(shared),
@@ -266,6 +267,7 @@ impl Keeper {
             delay: Duration::from_millis(500),
             trouble: None,
             in_place: 0,
+            prefixes: Vec::new(),
             again_at: None,
         };
         let (status, log) = (self.status, writer.log.clone());

@@ -71,6 +71,13 @@ pub(super) struct Writer {
     pub(super) trouble: Option<String>,
     /// The row of files that a start would find.
     pub(super) in_place: u64,
+    /// What the journals say of the translation prefixes.
+    pub(super) prefixes: Vec<PrefixRecord>,
+}
+
+/// The translation prefixes by the numbers that sessions have them by.
+fn prefixes_of(shared: &Shared) -> Vec<PrefixRecord> {
+    shared.generation().plan.prefixes.iter().map(|numbered| PrefixRecord::from(numbered.prefix)).collect()
 }
 
 /// Says that nobody keeps the state any more, if the thread panics.
@@ -211,6 +218,12 @@ impl Writer {
             Some(saved) => sessions.push(SessionRecord::new(place, &saved)),
             None => gone.push(PlaceRecord::new(place)),
         });
+        // Read behind the sessions: a reload may have given them a prefix with a new number.
+        let prefixes = prefixes_of(&shared);
+        if self.prefixes != prefixes {
+            journal.add(Kind::Prefixes, moment, &prefixes, faults)?;
+            self.prefixes = prefixes;
+        }
         journal.add(Kind::SessionsGone, moment, &gone, faults)?;
         journal.add(Kind::Sessions, moment, &sessions, faults)?;
 
@@ -322,8 +335,7 @@ impl Writer {
         let status = Arc::clone(&self.status);
         let (nat, leases, faults) = (&shared.tables.nat, &shared.tables.leases, &status.faults);
         let moment = Moment::now();
-        let prefixes: Vec<_> =
-            shared.settings.translation_prefixes.iter().copied().map(PrefixRecord::from).collect();
+        let prefixes = prefixes_of(&shared);
         snapshot.add(Kind::Prefixes, moment, &prefixes, faults)?;
         let mut drained = Instant::now();
 

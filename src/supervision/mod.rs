@@ -8,9 +8,9 @@
 //! ```text
 //!                    overseer (main thread): back-off, watchdog, escalation
 //!          births and ends │                        ▲ pulses (one word per thread)
-//!      ┌────────┬──────────┼─────────┬─────────┐    │
-//!    pool    sessions     tun      routes   metrics─┘      one Arbiter each, generation n
-//!      │        │          │          │         │
+//!      ┌────────┬──────────┼─────────┬─────────┬────────┐ │
+//!    pool    sessions     tun      routes   metrics  control   one Arbiter each, generation n
+//!      │        │          │          │         │        │
 //!      └────────┴── directory: current addresses, looked up at each send
 //! ```
 

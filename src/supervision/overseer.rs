@@ -355,4 +355,4 @@ fn hang(current: &Current, limits: &Limits, state: State) -> Option<String> {
 }
 
 /// A reminder that the closed list of concerns and the board agree.
-const _: () = assert!(Concern::ALL.len() == 5);
+const _: () = assert!(Concern::ALL.len() == 6);

@@ -15,11 +15,14 @@ pub enum Concern {
     Routes,
     /// Serves metrics, health and readiness.
     Metrics,
+    /// Answers and does what is asked by the control socket.
+    Control,
 }
 
 impl Concern {
     /// Every concern, in the order of their start.
-    pub const ALL: [Self; 5] = [Self::Pool, Self::Sessions, Self::Tun, Self::Routes, Self::Metrics];
+    pub const ALL: [Self; 6] =
+        [Self::Pool, Self::Sessions, Self::Tun, Self::Routes, Self::Metrics, Self::Control];
 
     /// The name in logs, metrics and readiness.
     pub const fn as_str(self) -> &'static str {
@@ -29,13 +32,14 @@ impl Concern {
             Self::Pool => "pool",
             Self::Routes => "routes",
             Self::Metrics => "metrics",
+            Self::Control => "control",
         }
     }
 
-    /// Whether the router is worth nothing without it. `metrics` is not: a port that is gone must not end the
-    /// forwarding, so it is tried again for ever, at the longest wait.
+    /// Whether the router is worth nothing without it. `metrics` and `control` are not: who cannot ask must not lose the
+    /// forwarding, so they are tried again for ever, at the longest wait.
     pub const fn is_essential(self) -> bool {
-        !matches!(self, Self::Metrics)
+        !matches!(self, Self::Metrics | Self::Control)
     }
 }
 

@@ -112,11 +112,11 @@ impl Lab {
 
     /// The names of the files below the laboratory's `/run/protomask`.
     pub(crate) fn records(&self) -> Vec<String> {
-        // One directory for each network namespace.
+        // One directory for each network namespace, and sockets beside them.
         let Ok(namespaces) = std::fs::read_dir(self.run_directory().join("protomask")) else {
             return Vec::new();
         };
-        let directories = namespaces.map(|entry| entry.unwrap().path());
+        let directories = namespaces.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
         let files = directories.flat_map(|directory| std::fs::read_dir(directory).unwrap());
         files.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }

@@ -10,6 +10,7 @@
     reason = "the helpers of tests fail the test that calls them"
 )]
 
+pub(crate) mod ctl;
 pub(crate) mod files;
 pub(crate) mod kernel;
 pub(crate) mod lab;

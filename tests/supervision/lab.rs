@@ -1,7 +1,9 @@
 //! A router inside this process, in a namespace of its own.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
@@ -10,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use fast_nat::Lease;
 use netlab::{Namespace, PingOptions, PingOutcome, Topology, TopologyOptions, http_get, ping};
-use protomask::config::{Partial, PartialPool, PartialState, PartialTimers, Placed, Prometheus, Sharing};
+use protomask::config::{
+    ControlSocket, Partial, PartialPool, PartialState, PartialTimers, Placed, Prometheus, Sharing,
+};
 use protomask::datapath::{DropReason, Refusal};
 use protomask::shared::Shared;
 use protomask::startup::set_up;
@@ -92,6 +96,7 @@ impl Lab {
         let topology = Topology::with(&options).unwrap();
         let own = || format!("sv{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let interface = wanted.interface.clone().unwrap_or_else(own);
+        let socket = std::env::temp_dir().join(format!("protomask-{interface}.sock"));
         let pools = wanted.pools.iter().map(|net| PartialPool {
             sharing: Some(flag(wanted.sharing)),
             ..PartialPool::new(flag(net.parse().unwrap()))
@@ -115,10 +120,11 @@ impl Lab {
                 dir: wanted.state_dir.clone().map(flag),
                 none: wanted.state_dir.is_none().then(|| flag(true)),
             },
+            control_socket: Some(flag(ControlSocket::At(socket))),
             prometheus: Some(flag(Prometheus::At((Ipv4Addr::LOCALHOST, HTTP_PORT).into()))),
             ..Partial::default()
         };
-        let settings = settings.settle(vec![]).unwrap();
+        let configuration = settings.configure(vec![]).unwrap();
 
         let (tell, told) = mpsc::sync_channel(1);
         let (stop, stopped) = oneshot::channel();
@@ -127,7 +133,7 @@ impl Lab {
             namespace.enter_current_thread().unwrap();
             actix_rt::System::new().block_on(async move {
                 let log = log();
-                let made = set_up(settings, &log, Arc::default()).await.unwrap();
+                let made = set_up(configuration, &log, Arc::default()).await.unwrap();
                 let children = made.children();
                 let faults: Vec<_> =
                     children.iter().map(|child| Box::new(child.faults()) as FaultsOf).collect();
@@ -183,6 +189,7 @@ impl Lab {
                 Concern::Pool => directory.pool.ask(fault, patience).await,
                 Concern::Routes => directory.routes.ask(fault, patience).await,
                 Concern::Metrics => directory.metrics.ask(fault, patience).await,
+                Concern::Control => directory.control.ask(fault, patience).await,
             }
         })
     }
@@ -265,6 +272,16 @@ impl Lab {
     pub(crate) fn answers_http(&self, patience: Duration) -> bool {
         let at = (Ipv4Addr::LOCALHOST, HTTP_PORT).into();
         http_get(&self.topology.router, at, "/metrics", patience).is_ok_and(|answer| answer.status == 200)
+    }
+
+    /// Whether the control socket answers in this time.
+    pub(crate) fn answers_control(&self, patience: Duration) -> bool {
+        let path = &self.shared.control_socket.as_ref().expect("a socket").path;
+        let Ok(mut stream) = UnixStream::connect(path) else { return false };
+        stream.set_read_timeout(Some(patience)).unwrap();
+        let asked = stream.write_all(b"{\"command\": \"list-actors\"}\n");
+        let mut line = String::new();
+        asked.is_ok() && BufReader::new(stream).read_line(&mut line).is_ok() && line.contains("\"ok\"")
     }
 
     pub(crate) fn drops(&self, refusal: Refusal) -> u64 {

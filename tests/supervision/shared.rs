@@ -86,7 +86,7 @@ fn a_pool_that_was_restarted_gives_no_block_twice() {
     let different: HashSet<_> = blocks.iter().collect();
     assert_eq!((blocks.len(), different.len()), (8, 8), "{blocks:?}");
     eventually("its gauges are those of the engine", || {
-        (lab.shared.pool_gauges[0].used.load(Ordering::Relaxed) == 8).then_some(())
+        (lab.shared.generation().gauges[0].used.load(Ordering::Relaxed) == 8).then_some(())
     });
     let (sent, lost) = echoes.end();
     assert_eq!(lost, [0; 0], "of {sent}");

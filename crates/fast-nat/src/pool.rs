@@ -324,7 +324,11 @@ impl LeasePool {
                     self.of_host.remove(&before);
                 }
             }
-            None => range.fresh_but_taken += u64::from(range.is_fresh(address)),
+            // A reserved one is counted already.
+            None => {
+                let is_new = range.is_fresh(address) && !self.reserved.contains(&address);
+                range.fresh_but_taken += u64::from(is_new);
+            }
         }
         range.used += 1;
         range.high_water = range.high_water.max(range.used);
@@ -345,11 +349,17 @@ impl LeasePool {
     fn mark_freed(&mut self, address: Ipv4Addr, at: Timestamp) {
         let Some(State::Used { host }) = self.state.get(&address).copied() else { return };
         let Some(range) = self.ranges.iter_mut().find(|range| range.net.contains(&address)) else { return };
+        Self::forget(&mut self.subnets, host);
+        range.used -= 1;
+        // It was leased before it was reserved, and belongs to somebody else now.
+        if self.reserved.contains(&address) {
+            self.state.remove(&address);
+            self.of_host.remove(&host);
+            return;
+        }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.state.insert(address, State::Freed { host, ticket, rested: false });
-        Self::forget(&mut self.subnets, host);
-        range.used -= 1;
         range.resting_count += 1;
         range.resting.push_back((at, address, ticket));
     }

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `/metrics` | `OpenMetrics` text; the older format for who accepts `text/plain` and not this |
 //! | `/healthz` | 200 while the process can answer. An essential concern that is lost for good ends the process, so there is no "unhealthy": who gets no answer knows |
-//! | `/readyz` | 200 `ready`, or 503 with one sentence per line of what is missing; notes (`note: ...`) follow, which do not count |
+//! | `/readyz` | 200 `ready`, or 503 with one sentence per line of what is missing; notes (`note: ...`) follow, which do not count: settings that wait for a restart, a file that was refused, a missing folder for state |
 //!
 //! Bounds: 32 connections at a time (further ones wait in the listener's backlog), one request each, 10 seconds from the
 //! first to the last byte; heads of at most 100 headers and some 400 KiB (hyper's), bodies are not read.

@@ -1,6 +1,6 @@
 //! What `metrics` is asked.
 
-use actix::Message;
+use actix::{Message, MessageResponse};
 
 /// What `/metrics` would say now: `OpenMetrics` text, ending in `# EOF`.
 #[derive(Debug, Clone, Copy, Message)]
@@ -13,7 +13,7 @@ pub struct Scrape;
 pub struct ListProblems;
 
 /// How ready the router is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, MessageResponse)]
 pub struct Readiness {
     /// What keeps it from being ready, one sentence each; empty when it is ready.
     pub problems: Vec<String>,

@@ -21,11 +21,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, MessageResult, ResponseActFuture,
+    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, ResponseActFuture,
     WrapFuture as _,
 };
 use futures::FutureExt as _;
-use futures::future::LocalBoxFuture;
+use futures::future::{AbortHandle, LocalBoxFuture, abortable};
 use slog::{Logger, debug, info, o, warn};
 use tokio::net::TcpListener;
 
@@ -39,13 +39,17 @@ use sample::{Sample, Uptime};
 /// How long a scrape waits for the kernel's counters of the device before it goes without.
 const DEVICE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How often the actor looks whether it is to listen elsewhere.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+
 /// The actor.
 #[derive(Debug)]
 pub struct MetricsActor {
     shared: Arc<Shared>,
     birth: Birth,
     log: Logger,
-    listener: Option<TcpListener>,
+    /// What is listened at, and what ends that.
+    serving: Option<(Arc<std::net::TcpListener>, AbortHandle)>,
     /// For the kernel's counters of the device; opened anew when it failed.
     kernel: Option<rtnl::Handle>,
     /// Scrapes of this incarnation that had to go without them.
@@ -64,10 +68,8 @@ impl Blueprint for MetricsBlueprint {
         let shared = Arc::clone(&self.0);
         async move {
             let log = shared.log.new(o!("concern" => "metrics", "generation" => birth.generation()));
-            let listener = shared.metrics_listener.as_ref().map(adopt).transpose();
-            let listener = listener.map_err(|error| format!("the listener cannot be used: {error}"))?;
             let uptime = Uptime::of_this_process();
-            Ok(MetricsActor { shared, birth, log, listener, kernel: None, scrape_errors: 0, uptime })
+            Ok(MetricsActor { shared, birth, log, serving: None, kernel: None, scrape_errors: 0, uptime })
         }
         .boxed_local()
     }
@@ -85,24 +87,52 @@ impl Actor for MetricsActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.birth.faults().at(Point::Started);
-        let address = self.listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        if let Some(listener) = self.listener.take() {
-            let answers =
-                http::Answers { scrape: ctx.address().recipient(), list_problems: ctx.address().recipient() };
-            let birth = self.birth.clone();
-            let log = self.log.clone();
-            let serve =
-                http::serve(listener, answers, http::Bounds::default(), log, move || birth.is_current());
-            self.birth.spawn(serve);
-        }
-        match address {
-            Some(address) => info!(self.log, "started"; "address" => %address),
-            None => info!(self.log, "started"; "address" => "none"),
-        }
+        self.listen(ctx);
+        ctx.run_interval(FOLLOW_EVERY, |actor, ctx| {
+            let now = actor.shared.metrics_listener.load();
+            let is_another = match (&*now, &actor.serving) {
+                (Some(now), Some((served, _))) => !Arc::ptr_eq(now, served),
+                (now, served) => now.is_some() != served.is_some(),
+            };
+            if is_another {
+                actor.listen(ctx);
+            }
+        });
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
         self.birth.faults().at(Point::Stopped);
+    }
+}
+
+impl MetricsActor {
+    /// Serves at the listener of the moment, and no longer at the one before. What is being answered is answered.
+    fn listen(&mut self, ctx: &mut Context<Self>) {
+        if let Some((_, serving)) = self.serving.take() {
+            serving.abort();
+        }
+        let Some(listener) = self.shared.metrics_listener.load_full() else {
+            info!(self.log, "started"; "address" => "none");
+            return;
+        };
+        let own = match adopt(&listener) {
+            Ok(own) => own,
+            Err(error) => {
+                self.birth.give_up(format!("the listener cannot be used: {error}"));
+                ctx.stop();
+                return;
+            }
+        };
+        let address = own.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string());
+        let answers =
+            http::Answers { scrape: ctx.address().recipient(), list_problems: ctx.address().recipient() };
+        let (birth, log) = (self.birth.clone(), self.log.clone());
+        let serve = http::serve(own, answers, http::Bounds::default(), log, move || birth.is_current());
+        let (serve, handle) = abortable(serve);
+        self.serving = Some((listener, handle));
+        // It ends only when it is told to.
+        self.birth.spawn(serve.map(drop));
+        info!(self.log, "started"; "address" => address);
     }
 }
 
@@ -137,10 +167,10 @@ impl Handler<Scrape> for MetricsActor {
 }
 
 impl Handler<ListProblems> for MetricsActor {
-    type Result = MessageResult<ListProblems>;
+    type Result = Readiness;
 
-    fn handle(&mut self, _: ListProblems, _: &mut Self::Context) -> Self::Result {
-        MessageResult(Readiness { problems: self.shared.problems(), notes: self.shared.notes() })
+    fn handle(&mut self, _: ListProblems, _: &mut Self::Context) -> Readiness {
+        Readiness { problems: self.shared.problems(), notes: self.shared.notes() }
     }
 }
 

@@ -12,6 +12,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::sample::Sample;
+use crate::reload::Tally;
 use crate::supervision::Exit;
 
 /// The text of a scrape, in `OpenMetrics` 1.0.
@@ -32,6 +33,7 @@ impl Collector for Sample {
         self.nat(&mut out)?;
         self.records(&mut out)?;
         self.concerns(&mut out)?;
+        self.settings(&mut out)?;
         self.kernel(&mut out)?;
         self.state(&mut out)?;
         self.process(&mut out)
@@ -252,6 +254,22 @@ impl Sample {
                     .try_for_each(|(kind, exits)| each(&[("concern", one.name), ("kind", kind)], exits))
             })
         })
+    }
+
+    fn settings(&self, out: &mut Families<'_>) -> fmt::Result {
+        let Tally { applied, unchanged, refused, .. } = &self.reloads;
+        out.counters("reloads", "Reloads of the configuration file, by what came of them.", None, |each| {
+            let results = [("applied", applied), ("unchanged", unchanged), ("refused", refused)];
+            results.iter().try_for_each(|(result, reloads)| each(&[("result", result)], **reloads))
+        })?;
+        out.gauges("reload_pending", "Settings of the file that wait for a restart (1).", |each| {
+            self.pending.iter().try_for_each(|setting| each(&[("setting", setting)], 1))
+        })?;
+        out.gauge(
+            "settings_generation",
+            "The number of the settings that hold: one more with each change, from 1.",
+            self.generation,
+        )
     }
 
     fn kernel(&self, out: &mut Families<'_>) -> fmt::Result {

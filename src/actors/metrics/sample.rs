@@ -10,6 +10,7 @@ use rtnl::LinkStats;
 
 use crate::clock;
 use crate::datapath::{Counter, Counters, DropReason, Traffic};
+use crate::reload::Tally;
 use crate::shared::{PoolGauges, Shared};
 use crate::state::{Dropped, Entry, Keeping, Outcome, Status};
 use crate::supervision::{Concern, Exit, State};
@@ -90,6 +91,10 @@ pub(super) struct Sample {
     pub(super) leases_dropped: u64,
     pub(super) contended: u64,
     pub(super) concerns: Vec<ConcernSample>,
+    pub(super) reloads: Tally,
+    pub(super) generation: u64,
+    /// Keys of settings that wait for a restart.
+    pub(super) pending: Vec<&'static str>,
     pub(super) kernel_repairs: u64,
     pub(super) kernel_problems: u64,
     pub(super) kernel_forwards_v4: bool,
@@ -125,6 +130,7 @@ impl Sample {
         let drops = |reason| {
             shared.desks.iter().fold(0_u64, |sum, desk| sum.wrapping_add(desk.counters.drops(reason)))
         };
+        let generation = shared.generation();
         let kernel = shared.kernel.lock().clone();
         let leases = &shared.lease_counters;
         Self {
@@ -162,7 +168,7 @@ impl Sample {
                 .sum(),
             workers: shared.desks.len() as u64,
             offloads: shared.offloads,
-            pools: shared.pool_gauges.iter().map(PoolSample::from).collect(),
+            pools: generation.gauges.iter().map(|gauges| PoolSample::from(&**gauges)).collect(),
             leases: shared.tables.leases.len() as u64,
             lease_capacity: shared.tables.leases.capacity() as u64,
             leases_granted: leases.granted.load(Ordering::Relaxed),
@@ -171,6 +177,9 @@ impl Sample {
             leases_dropped: leases.dropped.load(Ordering::Relaxed),
             contended: shared.tables.leases.contended(),
             concerns: Concern::ALL.into_iter().map(|concern| ConcernSample::of(shared, concern)).collect(),
+            reloads: shared.reloads.tally(),
+            generation: generation.number,
+            pending: generation.pending.clone(),
             kernel_repairs: shared.kernel_repairs.load(Ordering::Relaxed),
             kernel_problems: kernel.problems.len() as u64,
             kernel_forwards_v4: kernel.forwarding.ipv4,

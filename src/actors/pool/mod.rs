@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use actix::{Actor, AsyncContext as _, Context, Handler};
+use actix::{Actor, ActorContext as _, AsyncContext as _, Context, Handler};
 use fast_nat::Lease;
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
@@ -23,6 +23,7 @@ use crate::shared::{LeaseAnswer, Shared};
 use crate::supervision::faults::Point;
 use crate::supervision::{Birth, Blueprint};
 use supply::Supply;
+pub(crate) use supply::pools;
 
 /// How often the gauges of the pools are brought up to date without a reason.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
@@ -61,7 +62,11 @@ impl Actor for PoolActor {
         self.birth.faults().at(Point::Started);
         self.publish();
         // Addresses also become free by resting long enough, without a message.
-        ctx.run_interval(PUBLISH_EVERY, |actor, _| actor.publish());
+        ctx.run_interval(PUBLISH_EVERY, |actor, ctx| {
+            if actor.follow(ctx) {
+                actor.publish();
+            }
+        });
         let tables = &self.shared.tables;
         info!(self.log, "started"; "leases" => tables.leases.len(), "blocks" => tables.nat.usage().blocks);
     }
@@ -74,7 +79,7 @@ impl Actor for PoolActor {
 impl Handler<AcquireLeases> for PoolActor {
     type Result = ();
 
-    fn handle(&mut self, message: AcquireLeases, _: &mut Self::Context) {
+    fn handle(&mut self, message: AcquireLeases, ctx: &mut Self::Context) {
         let now = clock::now();
         let shared = Arc::clone(&self.shared);
         let Some(desk) = shared.desks.get(message.worker) else { return };
@@ -83,8 +88,20 @@ impl Handler<AcquireLeases> for PoolActor {
                 return;
             }
             self.birth.beat();
+            // While this is held, nothing of the generation changes that the lease is given by.
+            let unchanged = loop {
+                if !self.follow(ctx) {
+                    return;
+                }
+                let unchanged = shared.placed.lock();
+                if self.supply.number() == shared.generation().number {
+                    break unchanged;
+                }
+            };
+            let result = self.supply.acquire(&shared, ask, now);
+            drop(unchanged);
             // Without an answer the worker asks again.
-            if let Some(result) = self.supply.acquire(&shared, ask, now) {
+            if let Some(result) = result {
                 desk.answer(LeaseAnswer { ask, result });
             }
         }
@@ -128,11 +145,30 @@ impl Handler<ReleaseBlocks> for PoolActor {
 crate::accepts_faults!(PoolActor);
 
 impl PoolActor {
+    /// Goes over to the generation of the moment, if that is another one. `false`: it cannot, and the actor stops.
+    fn follow(&mut self, ctx: &mut Context<Self>) -> bool {
+        if self.supply.number() == self.shared.number.load(Ordering::Acquire) {
+            return true;
+        }
+        match Supply::new(&self.shared, self.log.clone()) {
+            Ok(supply) => {
+                self.supply = supply;
+                debug!(self.log, "the pools follow the settings"; "generation_of_settings" => self.supply.number());
+                true
+            }
+            Err(why) => {
+                self.birth.give_up(why);
+                ctx.stop();
+                false
+            }
+        }
+    }
+
     fn publish(&mut self) {
-        for (net, usage) in self.supply.usage(clock::now()) {
-            let Some(gauges) = self.shared.pool_gauges.iter().find(|gauges| gauges.net == net) else {
-                continue;
-            };
+        let usage = self.supply.usage(clock::now());
+        for (net, usage) in usage {
+            let gauges = &self.supply.generation().gauges;
+            let Some(gauges) = gauges.iter().find(|gauges| gauges.net == net) else { continue };
             gauges.used.store(usage.used, Ordering::Relaxed);
             gauges.free.store(usage.free, Ordering::Relaxed);
             gauges.resting.store(usage.resting, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! What is free, and who gets it.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use fast_nat::nat64::{BlockLease, BlockRef, PortClass};
@@ -11,12 +12,23 @@ use slog::{Logger, debug, info, warn};
 use crate::config::{Sharing, pools_of};
 use crate::datapath::{Ask, Refusal};
 use crate::error::chain;
+use crate::generation::Generation;
 use crate::records::{Record, What};
 use crate::shared::Shared;
+
+/// The pools of a generation, in which everything is free. Also says whether they can be made.
+pub(crate) fn pools(generation: &Generation) -> Result<(LeasePool, BlockPool), String> {
+    let (plan, settings) = (&generation.plan, &generation.settings);
+    let addresses = LeasePool::new(&plan.lease_pool(settings)).map_err(|error| chain(&error))?;
+    let blocks = BlockPool::new(&plan.block_pool(settings)).map_err(|error| chain(&error))?;
+    Ok((addresses, blocks))
+}
 
 /// The pools of both kinds.
 #[derive(Debug)]
 pub(super) struct Supply {
+    /// The generation that it was made of.
+    generation: Arc<Generation>,
     addresses: LeasePool,
     blocks: BlockPool,
     log: Logger,
@@ -25,12 +37,21 @@ pub(super) struct Supply {
 impl Supply {
     /// Reads from the tables what is under lease.
     pub(super) fn new(shared: &Shared, log: Logger) -> Result<Self, String> {
-        let (plan, settings) = (&shared.plan, &shared.settings);
-        let mut addresses = LeasePool::new(&plan.lease_pool(settings)).map_err(|error| chain(&error))?;
+        let generation = shared.generation();
+        let (mut addresses, mut blocks) = pools(&generation)?;
         addresses.rebuild(&shared.tables.leases, crate::clock::now());
-        let mut blocks = BlockPool::new(&plan.block_pool(settings)).map_err(|error| chain(&error))?;
         blocks.rebuild(&shared.tables.nat);
-        Ok(Self { addresses, blocks, log })
+        Ok(Self { generation, addresses, blocks, log })
+    }
+
+    /// What it was made of.
+    pub(super) fn generation(&self) -> &Generation {
+        &self.generation
+    }
+
+    /// The number of that.
+    pub(super) fn number(&self) -> u64 {
+        self.generation.number
     }
 
     /// Leases a host what it is served with. `None`: not now.
@@ -45,8 +66,9 @@ impl Supply {
             shared.lease_counters.waited_for_records.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        let served: Vec<Ipv4Net> = pools_of(&shared.plan.pools, ask.host).map(|pool| pool.net).collect();
-        let sharing = pools_of(&shared.plan.pools, ask.host).next().map(|pool| pool.sharing);
+        let pools = &self.generation.plan.pools;
+        let served: Vec<Ipv4Net> = pools_of(pools, ask.host).map(|pool| pool.net).collect();
+        let sharing = pools_of(pools, ask.host).next().map(|pool| pool.sharing);
         let result = match sharing {
             None => Err(Refusal::PoolExhausted),
             Some(Sharing::Exclusive) => self.acquire_address(shared, ask, &served, now),

@@ -1,7 +1,6 @@
 //! One comparison of what is with what should be, and the repair.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -26,11 +25,12 @@ pub(super) async fn reconcile(
     log: &Logger,
 ) -> bool {
     let before = shared.kernel.lock().clone();
+    let number = shared.generation().number;
     let mut view = KernelView { problems: Vec::new(), ..before.clone() };
     let looked = look(handle, shared, birth, quarrels, log, &mut view).await;
     let could_read = looked.is_ok();
     match looked {
-        Ok(()) => view.seen = true,
+        Ok(()) => view.seen = Some(number),
         Err(error) => view.problems.push(format!("the kernel's state cannot be read: {}", chain(&error))),
     }
     if !birth.is_current() {
@@ -42,7 +42,7 @@ pub(super) async fn reconcile(
     for problem in before.problems.iter().filter(|problem| !view.problems.contains(problem)) {
         info!(log, "as it should be again"; "was" => problem);
     }
-    if before.seen && view.forwarding.is_on() && !before.forwarding.is_on() {
+    if before.seen.is_some() && view.forwarding.is_on() && !before.forwarding.is_on() {
         info!(log, "the kernel forwards now");
     }
     *shared.kernel.lock() = view;
@@ -61,11 +61,14 @@ async fn look(
     if let Err(why) = keep_masquerade(shared, quarrels, log) {
         view.problems.push(why);
     }
-    let desired = shared.plan.desired(&shared.settings);
+    let generation = shared.generation();
+    let (pools, settings) = (&generation.plan, &generation.settings);
+    let desired = pools.desired(settings);
     let mut snapshot = handle.snapshot().await?;
     let plan = rtnl::diff(&desired, &snapshot);
     for change in &plan.changes {
-        if !birth.is_current() {
+        // Other settings want other things, and a comparison that knows them follows.
+        if !birth.is_current() || shared.generation().number != generation.number {
             return Ok(());
         }
         let what = change.to_string();
@@ -75,12 +78,14 @@ async fn look(
         }
         match handle.make(change).await {
             Ok(()) => {
-                if view.seen {
+                // What follows the settings is no repair.
+                let repair = view.seen == Some(generation.number);
+                if repair {
                     quarrels.lock().repaired(what, Instant::now());
                 }
                 info!(log, "changed in the kernel"; "change" => %change, "interface" => &desired.link.name,
-                    "repair" => view.seen);
-                shared.kernel_repairs.fetch_add(view.seen.into(), Ordering::Relaxed);
+                    "repair" => repair);
+                shared.kernel_repairs.fetch_add(repair.into(), Ordering::Relaxed);
             }
             Err(error) => view.problems.push(why_not(&error, &desired.link.name)),
         }
@@ -95,8 +100,8 @@ async fn look(
     view.link_up = snapshot.link_by_name(&desired.link.name).is_some_and(|link| link.up);
     if plan.conflicts.is_empty() {
         // What would have kept the router from starting keeps it from being ready.
-        let (nets, prefixes) = (shared.plan.claimed(&shared.settings), shared.settings.prefix_nets());
-        let intent = Intent { interface: &shared.settings.interface, pools: &nets, prefixes: &prefixes };
+        let (nets, prefixes) = (pools.claimed(settings), settings.prefix_nets());
+        let intent = Intent { interface: &settings.interface, pools: &nets, prefixes: &prefixes };
         view.problems.extend(preflight::check(&intent, &snapshot).iter().map(ToString::to_string));
     }
     look_at_firewall(shared, log, view);
@@ -109,11 +114,11 @@ async fn look(
         }
         Err(error) => view.problems.push(chain(&error)),
     }
-    let rules = shared.plan.rules(&shared.settings, &snapshot);
-    if rules != **shared.rules.load() {
+    let rules = pools.rules(settings, &snapshot);
+    // Where the settings have changed meanwhile, a comparison comes that will know them.
+    if rules != **shared.rules.load() && shared.follow_host(&generation, rules) {
         info!(log, "this host's addresses or links changed; the rules follow them";
-            "allowed" => describe_allowed(shared.plan.allowed(&shared.settings, &snapshot).as_deref()));
-        shared.rules.store(Arc::new(rules));
+            "allowed" => describe_allowed(pools.allowed(settings, &snapshot).as_deref()));
     }
     Ok(())
 }
@@ -134,14 +139,25 @@ pub(super) fn keep_masquerade(
     quarrels: &Mutex<Quarrels>,
     log: &Logger,
 ) -> Result<(), String> {
-    let Some(wanted) = shared.plan.masquerade(&shared.settings) else { return Ok(()) };
+    let generation = shared.generation();
+    let Some(wanted) = generation.plan.masquerade(&generation.settings) else {
+        // One of an earlier generation. What an earlier run has left was removed at the start.
+        let had_one = shared.masqueraded.load(Ordering::Relaxed);
+        if had_one && masquerade::remove(&shared.interface).map_err(|error| chain(&error))? {
+            info!(log, "changed in the kernel"; "change" => "remove the nftables table: nothing is to be masqueraded",
+                "interface" => &shared.interface);
+        }
+        shared.masqueraded.store(false, Ordering::Relaxed);
+        return Ok(());
+    };
+    shared.masqueraded.store(true, Ordering::Relaxed);
     if masquerade::is_installed(&wanted).map_err(|error| chain(&error))? {
         return Ok(());
     }
     let change = format!("install the nftables table ip {}", masquerade::table_name(&wanted.interface));
     quarrels.lock().may_repair(&change, Instant::now())?;
     masquerade::install(&wanted).map_err(|error| chain(&error))?;
-    let repair = shared.kernel.lock().seen;
+    let repair = shared.kernel.lock().seen == Some(generation.number);
     if repair {
         quarrels.lock().repaired(change.clone(), Instant::now());
     }
@@ -156,7 +172,7 @@ pub(super) fn keep_masquerade(
 /// Names the firewall rules of others that may drop what is forwarded, when they appear. That is no reason not to be
 /// ready: an earlier rule, which is not looked into, may accept it.
 fn look_at_firewall(shared: &Shared, log: &Logger, view: &mut KernelView) {
-    let Ok(findings) = firewall::findings(&shared.settings.interface) else { return };
+    let Ok(findings) = firewall::findings(&shared.interface) else { return };
     let findings: Vec<_> = findings.iter().map(ToString::to_string).collect();
     for finding in findings.iter().filter(|finding| !view.firewall.contains(finding)) {
         warn!(log, "forwarded packets may be dropped by a firewall"; "finding" => finding);

@@ -4,15 +4,10 @@ use std::net::Ipv4Addr;
 
 use actix::Message;
 use fast_nat::Lease;
-use fast_nat::nat64::{SessionRef, SessionView};
+use fast_nat::nat64::SessionRef;
 
-/// The leases, at most `limit` of them, by address.
-#[derive(Debug, Message)]
-#[rtype(result = "Vec<Lease>")]
-pub struct ListLeases {
-    /// The most that are returned.
-    pub limit: usize,
-}
+use crate::datapath::Rules;
+use crate::generation::{Generation, NotChanged};
 
 /// End the lease of this address now. The answer is the lease that was ended, if there was one.
 #[derive(Debug, Message)]
@@ -22,12 +17,14 @@ pub struct DropLease {
     pub address: Ipv4Addr,
 }
 
-/// The sessions of shared addresses, at most `limit` of them, in no order.
-#[derive(Debug, Message)]
-#[rtype(result = "Vec<SessionView>")]
-pub struct ListSessions {
-    /// The most that are returned.
-    pub limit: usize,
+/// Put this generation of settings into force, with these rules.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), NotChanged>")]
+pub struct PutIntoForce {
+    /// The one after that which holds.
+    pub next: Box<Generation>,
+    /// Its rules.
+    pub rules: Box<Rules>,
 }
 
 /// End this session now. The answer says whether it was still there.

@@ -4,6 +4,7 @@
 //! Owns the timing; the leases and sessions themselves are in the shared tables. When this actor is down, flows go on and
 //! nothing expires; its successor catches up.
 
+mod draining;
 mod messages;
 
 use std::collections::HashMap;
@@ -12,17 +13,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext as _, Context, Handler, MessageResult};
-use fast_nat::nat64::{Event, Nat64, Protocol, SessionRef, SessionView, StaticBinding};
-use fast_nat::{InsertError, Lease, LeaseKind, LeaseTable, Timestamp};
+use fast_nat::nat64::{Event, Protocol, SessionRef, SessionView};
+use fast_nat::{Lease, Timestamp};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use slog::{Logger, info, o, warn};
 
-pub use messages::{DropLease, DropSession, ListLeases, ListSessions};
+pub use messages::{DropLease, DropSession, PutIntoForce};
 
 use crate::actors::pool::{ReleaseBlocks, ReleaseLeases};
 use crate::clock;
-use crate::config::{Forward, ForwardProtocol, StaticPair};
+use crate::generation::NotChanged;
 use crate::records::{self, Record, What};
 use crate::shared::Shared;
 use crate::supervision::faults::Point;
@@ -69,34 +70,13 @@ impl Blueprint for SessionsBlueprint {
         let shared = Arc::clone(&self.0);
         async move {
             let log = shared.log.new(o!("concern" => "sessions", "generation" => birth.generation()));
-            place_static_pairs(&shared.tables.leases, &shared.settings.static_pairs)?;
-            place_forwards(&shared.tables.nat, &shared.settings.forwards)?;
+            shared.place_mappings()?;
             // What ended while word of it was lost with the last incarnation.
             let unreleased = shared.tables.leases.ended().into_iter().map(|ended| ended.lease).collect();
             Ok(SessionsActor { shared, birth, log, unreleased, begun: HashMap::new() })
         }
         .boxed_local()
     }
-}
-
-/// Puts the static pairs into the table. Done before any packet is looked at, and once more by each incarnation; a lease
-/// that stands in the way of one ends.
-pub(crate) fn place_static_pairs(leases: &LeaseTable, pairs: &[StaticPair]) -> Result<(), String> {
-    for StaticPair { host, address } in pairs.iter().copied() {
-        let now = clock::now();
-        let insert = || leases.insert(host, address, LeaseKind::Static, now);
-        let placed = match insert() {
-            Err(InsertError::HostHasLease(lease) | InsertError::AddressTaken(lease))
-                if lease.kind == LeaseKind::Dynamic =>
-            {
-                leases.remove(lease.address, now);
-                insert()
-            }
-            other => other,
-        };
-        placed.map_err(|error| format!("the static pair {address} = {host} cannot be placed: {error}"))?;
-    }
-    Ok(())
 }
 
 /// The ports of a session and its other end, as records have them.
@@ -114,38 +94,17 @@ pub(crate) fn flow_of(view: &SessionView) -> records::Flow {
     }
 }
 
-/// Places the port forwards. Done before any packet is looked at, and once more by each incarnation.
-pub(crate) fn place_forwards(nat: &Nat64, forwards: &[Forward]) -> Result<(), String> {
-    for forward in forwards {
-        let binding = StaticBinding {
-            prefix: forward.prefix,
-            protocol: match forward.protocol {
-                ForwardProtocol::Tcp => Protocol::Tcp,
-                ForwardProtocol::Udp => Protocol::Udp,
-            },
-            address: forward.address,
-            port: forward.port,
-            host: forward.host,
-            host_port: forward.host_port,
-        };
-        nat.add_static(&binding, clock::now()).map_err(|error| {
-            let StaticBinding { protocol, address, port, host, host_port, .. } = binding;
-            format!("the forward {protocol} {address} port {port} to {host} port {host_port} cannot be placed: {error}")
-        })?;
-    }
-    Ok(())
-}
-
 impl Actor for SessionsActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.birth.faults().at(Point::Started);
         ctx.run_interval(TICK, |actor, _| actor.tick());
+        ctx.run_interval(draining::LOOK_EVERY, |actor, _| actor.look_at_drained_pools());
         if self.shared.tables.nat.config().events > 0 {
             ctx.run_interval(RECORD_EVERY, |actor, _| actor.record_sessions());
         }
-        let settings = &self.shared.settings;
+        let settings = &self.shared.generation().settings;
         info!(self.log, "started"; "static_pairs" => settings.static_pairs.len(), "forwards" => settings.forwards.len());
     }
 
@@ -157,13 +116,13 @@ impl Actor for SessionsActor {
 impl SessionsActor {
     fn tick(&mut self) {
         let now = clock::now();
+        let lifetime = self.shared.generation().settings.reservation_timeout;
         for _ in 0..STEPS {
             if !self.birth.is_current() {
                 return;
             }
             self.birth.beat();
-            let (expired, more) =
-                self.shared.tables.leases.expire(now, self.shared.settings.reservation_timeout, BUDGET);
+            let (expired, more) = self.shared.tables.leases.expire(now, lifetime, BUDGET);
             self.shared.lease_counters.expired.fetch_add(expired.len() as u64, Ordering::Relaxed);
             for lease in expired {
                 info!(self.log, "lease ended"; "host" => %lease.host, "address" => %lease.address,
@@ -266,17 +225,6 @@ impl SessionsActor {
     }
 }
 
-impl Handler<ListLeases> for SessionsActor {
-    type Result = MessageResult<ListLeases>;
-
-    fn handle(&mut self, message: ListLeases, _: &mut Self::Context) -> Self::Result {
-        let mut leases: Vec<_> = self.shared.tables.leases.leases().collect();
-        leases.sort_unstable_by_key(|lease| lease.address);
-        leases.truncate(message.limit);
-        MessageResult(leases)
-    }
-}
-
 impl Handler<DropLease> for SessionsActor {
     type Result = MessageResult<DropLease>;
 
@@ -296,11 +244,15 @@ impl Handler<DropLease> for SessionsActor {
     }
 }
 
-impl Handler<ListSessions> for SessionsActor {
-    type Result = MessageResult<ListSessions>;
+impl Handler<PutIntoForce> for SessionsActor {
+    type Result = Result<(), NotChanged>;
 
-    fn handle(&mut self, message: ListSessions, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.shared.tables.nat.sessions().take(message.limit).collect())
+    fn handle(&mut self, message: PutIntoForce, _: &mut Self::Context) -> Self::Result {
+        if !self.birth.is_current() {
+            return Err(NotChanged::Outdated);
+        }
+        let PutIntoForce { next, rules } = message;
+        self.shared.change(*next, *rules)
     }
 }
 
@@ -313,45 +265,3 @@ impl Handler<DropSession> for SessionsActor {
 }
 
 crate::accepts_faults!(SessionsActor);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HOST: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
-    const OTHER: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
-    const ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(203, 0, 113, 10);
-    const ELSEWHERE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(203, 0, 113, 11);
-
-    fn place(leases: &LeaseTable) -> Result<(), String> {
-        place_static_pairs(leases, &[StaticPair { host: HOST, address: ADDRESS }])
-    }
-
-    #[test]
-    fn a_static_pair_ends_the_lease_that_stands_in_its_way_and_may_be_placed_again() {
-        let leases = LeaseTable::new(8, Duration::from_secs(1));
-        leases.insert(HOST, ELSEWHERE, LeaseKind::Dynamic, clock::now()).unwrap();
-        place(&leases).unwrap();
-        place(&leases).unwrap();
-        let lease = leases.peek_host(HOST).unwrap();
-        assert_eq!((lease.address, lease.kind), (ADDRESS, LeaseKind::Static));
-        assert_eq!(leases.by_address(ELSEWHERE), None);
-    }
-
-    #[test]
-    fn a_static_pair_takes_its_address_from_a_host_that_leased_it() {
-        let leases = LeaseTable::new(8, Duration::from_secs(1));
-        leases.insert(OTHER, ADDRESS, LeaseKind::Dynamic, clock::now()).unwrap();
-        place(&leases).unwrap();
-        assert_eq!(leases.by_address(ADDRESS).unwrap().host, HOST);
-        assert_eq!(leases.peek_host(OTHER), None);
-    }
-
-    #[test]
-    fn two_static_pairs_of_one_address_are_refused_by_name() {
-        let leases = LeaseTable::new(8, Duration::from_secs(1));
-        leases.insert(OTHER, ADDRESS, LeaseKind::Static, clock::now()).unwrap();
-        let error = place(&leases).unwrap_err();
-        assert!(error.contains("203.0.113.10") && error.contains("2001:db8::2"), "{error}");
-    }
-}

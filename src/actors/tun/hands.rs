@@ -1,5 +1,7 @@
 //! What a worker does with the packets that it has read, and with those that come back to it.
 
+use std::sync::atomic::Ordering;
+
 use easy_tun::{QueueHandle, Slot, Written};
 use fast_nat::Timestamp;
 use interproto::{HEADROOM, Ports, VirtioNetHdr};
@@ -9,6 +11,7 @@ use super::notices::Notices;
 use super::worker::Seat;
 use crate::actors::pool::AcquireLeases;
 use crate::clock;
+use crate::config::Settings;
 use crate::datapath::hold::{Hold, Limits, Parked};
 use crate::datapath::join::{self, Joiner, Sink};
 use crate::datapath::{
@@ -44,6 +47,8 @@ enum Arrival {
 /// The state of one worker.
 pub(super) struct Hands<'s> {
     seat: &'s Seat,
+    /// The number of the settings that were followed last.
+    generation: u64,
     hold: Hold,
     /// The packet that is being routed again.
     buffer: Box<[u8]>,
@@ -66,17 +71,13 @@ struct Tools {
 
 impl<'s> Hands<'s> {
     pub(super) fn new(seat: &'s Seat) -> Self {
-        let settings = &seat.shared.settings;
-        let limits = Limits {
-            packets_per_host: settings.hold.packets_per_host,
-            hosts: settings.hold.hosts,
-            timeout: settings.hold.timeout,
-            ..Limits::default()
-        };
+        let generation = seat.shared.generation();
+        let settings = &generation.settings;
         let now = clock::now();
         Self {
             seat,
-            hold: Hold::new(limits),
+            generation: generation.number,
+            hold: Hold::new(hold_limits(settings)),
             // Memory that no packet has filled is not in use.
             buffer: vec![0; HEADROOM + LONGEST_PACKET].into_boxed_slice(),
             ask: Vec::with_capacity(ASKS),
@@ -100,6 +101,9 @@ impl<'s> Hands<'s> {
     /// The beginning of a turn: the inbox, and what is due.
     pub(super) fn begin(&mut self, moment: Moment<'_>, queue: &QueueHandle) {
         self.tools.alone = false;
+        if self.seat.shared.number.load(Ordering::Acquire) != self.generation {
+            self.follow(moment);
+        }
         self.answers(moment, queue);
         self.overdue(moment, queue);
         self.tools.with_router(self.seat, moment, queue, |router, out| {
@@ -107,6 +111,15 @@ impl<'s> Hands<'s> {
             router.send_outputs(OUTPUTS, out);
         });
         self.flush(queue);
+    }
+
+    /// Takes over the limits of new settings.
+    #[cold]
+    fn follow(&mut self, moment: Moment<'_>) {
+        let generation = self.seat.shared.generation();
+        self.generation = generation.number;
+        self.hold.set_limits(hold_limits(&generation.settings));
+        self.tools.limiters.set_rate(generation.settings.icmp_errors_per_second, moment.now);
     }
 
     /// One packet from the device; `alone`: it is the only one of its batch.
@@ -334,6 +347,15 @@ impl ToDevice<'_> {
 impl Sink for ToDevice<'_> {
     fn write(&mut self, frame: &[u8], segments: usize, wire_length: usize) {
         self.counters.written(frame, (segments, wire_length), self.takes(frame));
+    }
+}
+
+fn hold_limits(settings: &Settings) -> Limits {
+    Limits {
+        packets_per_host: settings.hold.packets_per_host,
+        hosts: settings.hold.hosts,
+        timeout: settings.hold.timeout,
+        ..Limits::default()
     }
 }
 

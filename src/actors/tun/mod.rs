@@ -116,7 +116,7 @@ impl Handler<WorkerEnded> for TunActor {
         if message.generation == self.birth.generation() {
             error!(self.log, "a worker ended"; "worker" => message.worker, "reason" => &message.why);
             if message.device_is_gone {
-                let interface = &self.shared.settings.interface;
+                let interface = &self.shared.interface;
                 self.birth.give_up_for_good(format!("the device {interface} was deleted by somebody else"));
             } else {
                 self.birth.give_up(format!("worker {}: {}", message.worker, message.why));

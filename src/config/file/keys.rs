@@ -39,6 +39,7 @@ impl<'t> Reader<'t> {
             enable_forwarding: self.value(&mut top, "enable_forwarding"),
             on_exit: self.value(&mut top, "on_exit"),
             prometheus: self.text_value(&mut top, "prometheus"),
+            control_socket: self.text_value(&mut top, "control_socket"),
             ..Partial::default()
         };
         if let Some(mut log) = self.section(&mut top, "log") {

@@ -94,6 +94,11 @@ impl FragmentBuffer {
         self.take(key, part, Need::Whole, storage, now)
     }
 
+    /// Fragments that come from now on wait so long for the others.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
     /// Ends what is over, and says what was lost since the last call without having been reported by any other.
     pub fn expire(&mut self, now: Timestamp) -> Lost {
         self.end_overdue(now);

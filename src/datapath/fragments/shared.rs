@@ -62,6 +62,11 @@ impl Fragments {
         self.buffer.try_lock_for(patience).is_none()
     }
 
+    /// Datagrams that begin from now on have so much time.
+    pub fn set_timeout(&self, timeout: Duration) {
+        self.buffer.lock().set_timeout(timeout);
+    }
+
     /// How full it is.
     pub fn usage(&self) -> Usage {
         self.buffer.lock().usage()

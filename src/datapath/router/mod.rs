@@ -116,6 +116,7 @@ pub struct Scratch {
 /// The rate limits of the router's own ICMP errors.
 #[derive(Debug)]
 pub struct Limiters {
+    errors_per_second: u32,
     v4: TokenBucket,
     v6: TokenBucket,
 }
@@ -124,7 +125,16 @@ impl Limiters {
     /// Both full: so many errors a second, and a fifth of them at once.
     pub fn new(errors_per_second: u32, now: Timestamp) -> Self {
         let bucket = || TokenBucket::new(errors_per_second, errors_per_second.div_ceil(5), now);
-        Self { v4: bucket(), v6: bucket() }
+        Self { errors_per_second, v4: bucket(), v6: bucket() }
+    }
+}
+
+impl Limiters {
+    /// Another rate from now on, if it is another one.
+    pub fn set_rate(&mut self, errors_per_second: u32, now: Timestamp) {
+        if errors_per_second != self.errors_per_second {
+            *self = Self::new(errors_per_second, now);
+        }
     }
 }
 

@@ -58,9 +58,11 @@ impl Lab {
         leases.insert(HOST, ADDRESS, LeaseKind::Dynamic, at(0)).unwrap();
         let rules = Rules {
             prefixes: vec!["64:ff9b:1::/96".parse().unwrap()],
+            retired: Vec::new(),
             pools: vec![PoolRule {
                 net: "203.0.113.0/24".parse().unwrap(),
                 sharing: Sharing::Exclusive,
+                draining: false,
                 prefix: 0,
                 hosts: None,
             }],

@@ -213,6 +213,8 @@ impl Router<'_> {
         }
         match self.rules.sharing_of(host) {
             Some(Sharing::Ports) => {}
+            // What began while it shared an address goes on as it began.
+            Some(Sharing::Exclusive) if self.rules.drains_ports() && self.has_session(tuple, allowed) => {}
             Some(Sharing::Exclusive) if prefix != self.rules.prefix_for(host) => {
                 return Err(Refusal::PrefixNotServed.into());
             }
@@ -244,6 +246,16 @@ impl Router<'_> {
             Err(Refused::NeedsBlock(class)) => Err(Stop::Hold(Ask { host, class })),
             Err(refused) => Err(refusal(refused, None).into()),
         }
+    }
+
+    /// Whether a packet belongs to a session of a host that shares its address.
+    fn has_session(&self, tuple: &Tuple<Ipv6Addr>, allowed: Allowed) -> bool {
+        let Allowed { prefix, destination, host } = allowed;
+        let flow = shared_flow(tuple.protocol, tuple.ports, true);
+        flow.is_some_and(|(protocol, port, remote_port)| {
+            let flow = Outbound { prefix, protocol, host, port, remote: destination, remote_port };
+            self.tables.nat.find_outbound(&flow).is_some()
+        })
     }
 
     /// An ICMP error about a packet that a host was sent. It refreshes nothing (RFC 5508 REQ-6).

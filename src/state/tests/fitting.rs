@@ -7,7 +7,7 @@ use fast_nat::nat64::Nat64;
 
 use super::*;
 use crate::config::{Partial, PartialPool, Placed, Pools, Settings, Sharing};
-use crate::plan::Plan;
+use crate::plan::{NumberedPrefix, Plan};
 use crate::state::{Entry, Outcome, Restoring};
 
 fn pool(net: &str, sharing: Sharing) -> PartialPool {
@@ -39,7 +39,14 @@ fn restore(
     boot: [u8; 16],
 ) -> (Nat64, LeaseTable, Outcome) {
     let Pools::Explicit(pools) = settings.pools.clone() else { panic!("pools are given") };
-    let plan = Plan { pools, automatic: false, router_address: Ipv4Addr::new(192, 0, 0, 8) };
+    let numbered = |prefix: &rfc6052::Prefix| NumberedPrefix { prefix: *prefix, is_used: true };
+    let plan = Plan {
+        pools,
+        draining: Vec::new(),
+        prefixes: settings.translation_prefixes.iter().map(numbered).collect(),
+        automatic: false,
+        router_address: Ipv4Addr::new(192, 0, 0, 8),
+    };
     let nat = Nat64::new(plan.nat(settings)).unwrap();
     let leases = LeaseTable::new(plan.capacity(settings), settings.address_rest);
     let rules = plan.rules(settings, &rtnl::Snapshot::default());

@@ -101,8 +101,35 @@ impl Nat64 {
             return None;
         }
         let (since, is_idle) = held.idle(block.id)?;
-        (is_idle && tick(now).saturating_sub(since) > self.timers.block_idle)
+        (is_idle && tick(now).saturating_sub(since) > self.limits.block_idle.get())
             .then(|| held.take_back(block))?
+    }
+
+    /// Has a block give no port any more: what uses its ports goes on, and it comes back when nothing does. Its host may have blocks of
+    /// another address from now on.
+    pub fn retire(&self, block: BlockRef) {
+        let Some(entry) = self.blocks.get(block.id) else { return };
+        let owner = entry.owner.load(Ordering::Relaxed);
+        let Some(host) = self.hosts.get(owner) else { return };
+        let Some(held) = self.hold(host.shard.load(Ordering::Acquire)) else { return };
+        if entry.version.load(Ordering::Acquire) != block.version || !in_use(block.version) {
+            return;
+        }
+        held.with_host(owner, |host| {
+            let mut data = entry.data.lock();
+            if std::mem::replace(&mut data.retired, true) {
+                return;
+            }
+            let usable = u32::from(data.size) - data.reserved().len() as u32;
+            let class = data.class() as usize;
+            for (free, ports) in host.free[class].iter_mut().zip(&data.ports) {
+                *free -= if ports.is_made() { ports.free().into() } else { usable };
+            }
+            if host.address == Some(Ipv4Addr::from_bits(data.address)) {
+                host.address = None;
+            }
+            host.asked = [false; 3];
+        });
     }
 
     /// Blocks that could be taken back at `now`: at most `limit` of them, and not all if that takes many steps.
@@ -117,7 +144,7 @@ impl Nat64 {
                 && let Some(block) = self.blocks.get(id)
             {
                 let data = block.data.lock();
-                if tick(now).saturating_sub(data.idle_since) <= self.timers.block_idle {
+                if tick(now).saturating_sub(data.idle_since) <= self.limits.block_idle.get() {
                     break;
                 }
                 idle.push(BlockRef { id, version: block.version.load(Ordering::Acquire) });
@@ -241,7 +268,8 @@ impl Held<'_> {
         for (protocol, ports) in data.ports.iter().enumerate() {
             let usable = u32::from(data.size) - data.reserved().len() as u32;
             let free = if ports.is_made() { ports.free().into() } else { usable };
-            host.free[data.class() as usize][protocol] -= free;
+            // Those of a retired one count no longer.
+            host.free[data.class() as usize][protocol] -= if data.retired { 0 } else { free };
         }
         host.blocks -= 1;
         if host.blocks == 0 {

@@ -1,5 +1,6 @@
 //! Settings of the engine, and its unit of time.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::Timestamp;
@@ -85,6 +86,13 @@ pub struct Quota {
     pub new_sessions_per_second: u32,
     /// New sessions at once.
     pub burst: u32,
+}
+
+impl Quota {
+    pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
+        let is_right = self.new_sessions_per_second <= 1_000_000 && (1..=10_000_000).contains(&self.burst);
+        if is_right { Ok(()) } else { Err(InvalidConfig::Rate) }
+    }
 }
 
 impl Default for Quota {
@@ -196,39 +204,82 @@ impl NatConfig {
         if !(1..=128).contains(&subscriber) || ![128, subscriber].contains(&self.lease_prefix_len) {
             return Err(InvalidConfig::PrefixLen);
         }
-        let Quota { new_sessions_per_second, burst, .. } = self.quota;
-        if new_sessions_per_second > 1_000_000 || !(1..=10_000_000).contains(&burst) {
-            return Err(InvalidConfig::Rate);
-        }
+        self.quota.check()?;
         if self.max_stored_syns > 65_536 { Err(InvalidConfig::StoredSyns) } else { Ok(()) }
     }
 }
 
-/// [`Timers`] in ticks.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TimerTicks {
-    pub(crate) tcp_established: u32,
-    pub(crate) tcp_transitory: u32,
-    pub(crate) tcp_incoming_syn: u32,
-    pub(crate) udp: u32,
-    pub(crate) icmp: u32,
+/// What may be set anew while packets pass: [`Timers`] in ticks, and [`Quota`]. Each value is read by itself.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    pub(crate) tcp_established: Limit,
+    pub(crate) tcp_transitory: Limit,
+    pub(crate) tcp_incoming_syn: Limit,
+    pub(crate) udp: Limit,
+    pub(crate) icmp: Limit,
     /// By [`super::Protocol`].
-    pub(crate) rest: [u32; 3],
+    pub(crate) rest: [Limit; 3],
     /// How long a block without a binding stays.
-    pub(crate) block_idle: u32,
+    pub(crate) block_idle: Limit,
+    /// Sessions of a subscriber.
+    pub(crate) sessions: Limit,
+    /// New ones per second.
+    pub(crate) rate: Limit,
+    /// New ones at once.
+    pub(crate) burst: Limit,
 }
 
-impl From<&Timers> for TimerTicks {
-    fn from(timers: &Timers) -> Self {
+/// One of them.
+#[derive(Debug, Default)]
+pub(crate) struct Limit(AtomicU32);
+
+impl Limit {
+    #[inline]
+    pub(crate) fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, value: u32) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+impl Limits {
+    pub(crate) fn new(timers: &Timers, quota: &Quota) -> Self {
+        let limit = || Limit::default();
+        let limits = Self {
+            tcp_established: limit(),
+            tcp_transitory: limit(),
+            tcp_incoming_syn: limit(),
+            udp: limit(),
+            icmp: limit(),
+            rest: [limit(), limit(), limit()],
+            block_idle: limit(),
+            sessions: limit(),
+            rate: limit(),
+            burst: limit(),
+        };
+        limits.set_timers(timers);
+        limits.set_quota(quota);
+        limits
+    }
+
+    pub(crate) fn set_timers(&self, timers: &Timers) {
+        self.tcp_established.set(ticks(timers.tcp_established));
+        self.tcp_transitory.set(ticks(timers.tcp_transitory));
+        self.tcp_incoming_syn.set(ticks(timers.tcp_incoming_syn));
+        self.udp.set(ticks(timers.udp));
+        self.icmp.set(ticks(timers.icmp));
         let rest = [timers.tcp_port_rest, timers.port_rest, timers.port_rest].map(ticks);
-        Self {
-            tcp_established: ticks(timers.tcp_established),
-            tcp_transitory: ticks(timers.tcp_transitory),
-            tcp_incoming_syn: ticks(timers.tcp_incoming_syn),
-            udp: ticks(timers.udp),
-            icmp: ticks(timers.icmp),
-            rest,
-            block_idle: ticks(timers.block_idle).max(rest[0]).max(rest[1]),
+        for (limit, rest) in self.rest.iter().zip(rest) {
+            limit.set(rest);
         }
+        self.block_idle.set(ticks(timers.block_idle).max(rest[0]).max(rest[1]));
+    }
+
+    pub(crate) fn set_quota(&self, quota: &Quota) {
+        self.sessions.set(quota.sessions);
+        self.rate.set(quota.new_sessions_per_second);
+        self.burst.set(quota.burst);
     }
 }

@@ -434,6 +434,8 @@ pub(super) struct BlockData {
     /// The next block of its lessee.
     pub(super) next: u32,
     pub(super) used: [u16; 3],
+    /// It gives no port any more.
+    pub(super) retired: bool,
     /// Since when no binding is in it, in ticks.
     pub(super) idle_since: u32,
     /// Neighbours in the shard's list of blocks without a binding.

@@ -29,7 +29,7 @@ impl Nat64 {
         self.widen_pages();
         let tick = tick(now);
         let mut left = budget.clamp(1, STEP);
-        while let Some(packet) = self.stored.overdue(tick, self.timers.tcp_incoming_syn) {
+        while let Some(packet) = self.stored.overdue(tick, self.limits.tcp_incoming_syn.get()) {
             self.output(Output::Unreachable(packet));
             left -= 1;
             if left == 0 {

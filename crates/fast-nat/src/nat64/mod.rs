@@ -47,6 +47,7 @@ mod index;
 mod look_up;
 mod outbound;
 mod ports;
+mod reserve;
 mod restore;
 mod slab;
 mod statics;
@@ -77,7 +78,7 @@ pub use types::{
 
 use crate::Timestamp;
 use changes::Changes;
-use config::{TimerTicks, moment, tick};
+use config::{Limits, moment, tick};
 use entries::{Binding, Host, PortBlock, Session, Subscriber};
 pub(crate) use hash::Hasher;
 use held::{Permit, Shard};
@@ -98,7 +99,7 @@ const OUTPUTS: usize = 4096;
 #[derive(Debug)]
 pub struct Nat64 {
     config: NatConfig,
-    timers: TimerTicks,
+    limits: Limits,
     hasher: Hasher,
     shards: Box<[ShardCell]>,
     sessions: Slab<Session>,
@@ -160,7 +161,7 @@ impl Nat64 {
             .then(|| io::Result::Ok((Slab::new(config.max_sessions)?, Index::new(config.max_sessions)?)))
             .transpose()?;
         Ok(Self {
-            timers: TimerTicks::from(&config.timers),
+            limits: Limits::new(&config.timers, &config.quota),
             hasher: config.seed.map_or_else(Hasher::random, Hasher::seeded),
             shards: (0..SHARDS).map(shard).collect(),
             sessions: Slab::new(config.max_sessions)?,
@@ -189,7 +190,20 @@ impl Nat64 {
         })
     }
 
-    /// Its settings.
+    /// Has things last so long from now on. What is there already is looked at when it would have been over by the timers of before, so
+    /// a shorter one may come to hold for it that late.
+    pub fn set_timers(&self, timers: &Timers) {
+        self.limits.set_timers(timers);
+    }
+
+    /// Lets each subscriber have so much from now on. Who has more keeps it, and gets nothing new.
+    pub fn set_quota(&self, quota: &Quota) -> Result<(), InvalidConfig> {
+        quota.check()?;
+        self.limits.set_quota(quota);
+        Ok(())
+    }
+
+    /// Its settings, as it was made with them.
     pub fn config(&self) -> &NatConfig {
         &self.config
     }

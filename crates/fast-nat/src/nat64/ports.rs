@@ -137,6 +137,29 @@ impl PortSet {
         is_free
     }
 
+    /// Never gives this port again, once it is not in use any more. It may be free, or rest.
+    pub(super) fn reserve(&mut self, port: u16) {
+        if self.take(port) {
+            return;
+        }
+        let resting = |set: &Self, behind: u16| set.ring.get(usize::from(set.place(behind))).copied();
+        let Some(found) =
+            (0..self.resting).find(|behind| resting(self, *behind).is_some_and(|there| there.port == port))
+        else {
+            return;
+        };
+        for behind in found..self.resting - 1 {
+            let at = usize::from(self.place(behind));
+            if let Some(next) = resting(self, behind + 1)
+                && let Some(place) = self.ring.get_mut(at)
+            {
+                *place = next;
+            }
+        }
+        self.resting -= 1;
+        self.oldest = resting(self, 0).map_or(0, Resting::freed);
+    }
+
     /// Takes a free port, of this parity if one is given (RFC 6056 §3.3.1).
     pub(super) fn take_any(&mut self, parity: Option<u16>, random: u64) -> Option<u16> {
         let Some(parity) = parity else {

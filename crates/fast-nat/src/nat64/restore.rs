@@ -95,7 +95,7 @@ impl Nat64 {
     /// no block of this host, or has rested enough.
     pub fn restore_resting(&self, host: Ipv6Addr, resting: &RestingPort, now: Timestamp) -> bool {
         let since = tick(resting.since).min(tick(now));
-        if tick(now) - since > self.timers.rest[resting.protocol as usize] {
+        if tick(now) - since > self.limits.rest[resting.protocol as usize].get() {
             return false;
         }
         let Some(mut held) = self.hold(self.shard_of(self.subscriber_prefix(host))) else { return false };

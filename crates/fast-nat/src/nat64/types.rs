@@ -113,6 +113,18 @@ pub struct SessionRef {
     pub(crate) version: u32,
 }
 
+impl SessionRef {
+    /// As one number, which stands for no other session for as long as the engine is there.
+    pub const fn to_bits(self) -> u64 {
+        (self.id as u64) << 32 | self.version as u64
+    }
+
+    /// The session with this number, if there is one.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self { id: (bits >> 32) as u32, version: bits as u32 }
+    }
+}
+
 /// A port block under lease, and which one of those that have had its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BlockRef {

@@ -16,6 +16,16 @@ impl Nat64 {
         self.sessions.numbers().filter_map(|id| self.view(id))
     }
 
+    /// The same in steps: looks at `visit` places from `from` on (0 in the beginning), and says where to go on, if there is more.
+    pub fn sessions_from(&self, from: u32, visit: u32) -> (Vec<SessionView>, Option<u32>) {
+        let numbers = self.sessions.numbers();
+        let last = *numbers.end();
+        let first = from.max(*numbers.start());
+        let end = first.saturating_add(visit.max(1));
+        let views = (first..end.min(last.saturating_add(1))).filter_map(|id| self.view(id)).collect();
+        (views, (end <= last).then_some(end))
+    }
+
     pub(super) fn view(&self, id: u32) -> Option<SessionView> {
         let session = self.sessions.get(id)?;
         let version = session.version.load(Ordering::Acquire);

@@ -234,3 +234,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_address_that_is_reserved_while_it_is_leased_or_rests_is_leased_to_nobody_again() {
+    let (table, mut config) = (table(), config("198.51.100.0/29"));
+    let mut pool = LeasePool::new(&config).unwrap();
+    let [ended, held] = [1, 2].map(|n| pool.grant(&table, host(n), at(0)).unwrap().address);
+    end(&table, &mut pool, ended, at(1));
+    config.reserved = vec![ended, held];
+    let mut pool = LeasePool::new(&config).unwrap();
+    pool.rebuild(&table, at(2));
+    assert_ne!(pool.grant(&table, host(1), at(3)).unwrap().address, ended, "not even to its last host");
+    end(&table, &mut pool, held, at(4));
+    assert_ne!(pool.grant(&table, host(2), at(5)).unwrap().address, held);
+    let others = (3..).map_while(|n| pool.grant(&table, host(n), at(1000)).ok()).count();
+    let usage = pool.usage(at(2000))[0];
+    assert_eq!((others, usage.used, usage.free, usage.resting), (2, 4, 0, 0));
+}

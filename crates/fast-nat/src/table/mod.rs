@@ -8,7 +8,7 @@ mod timers;
 use std::collections::{HashSet, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -60,8 +60,9 @@ pub struct LeaseTable {
     timers: Mutex<Timers>,
     /// Leases that ended lately, oldest first: a rebuilt pool learns from here which addresses still rest.
     ended: Mutex<VecDeque<Ended>>,
-    remember: Duration,
-    capacity: usize,
+    /// In milliseconds.
+    remember: AtomicU64,
+    capacity: AtomicUsize,
     held: AtomicUsize,
     next_generation: AtomicU32,
     /// Addresses whose lease has begun or ended since somebody last asked, if anybody does: at most as many as there are.
@@ -70,8 +71,12 @@ pub struct LeaseTable {
 
 impl std::fmt::Debug for LeaseTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "LeaseTable({} of {} leases)", self.len(), self.capacity)
+        write!(f, "LeaseTable({} of {} leases)", self.len(), self.capacity())
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl LeaseTable {
@@ -84,8 +89,8 @@ impl LeaseTable {
             by_address: Index::new(SHARDS, hasher),
             timers: Mutex::default(),
             ended: Mutex::default(),
-            remember,
-            capacity,
+            remember: AtomicU64::new(millis(remember)),
+            capacity: AtomicUsize::new(capacity),
             held: AtomicUsize::new(0),
             next_generation: AtomicU32::new(1),
             changed: None,
@@ -125,7 +130,13 @@ impl LeaseTable {
 
     /// The most leases that can be held.
     pub fn capacity(&self) -> usize {
-        self.capacity
+        self.capacity.load(Ordering::Relaxed)
+    }
+
+    /// Holds at most `capacity` leases from now on, and remembers those that end for `remember`. What is held already stays.
+    pub fn set_bounds(&self, capacity: usize, remember: Duration) {
+        self.capacity.store(capacity, Ordering::Relaxed);
+        self.remember.store(millis(remember), Ordering::Relaxed);
     }
 
     /// Whether a lock is held by a thread that does not give it back within `patience`: it hangs, and whoever needs the lock hangs with it.
@@ -166,9 +177,10 @@ impl LeaseTable {
         {
             return Ok(there);
         }
-        if self.held.fetch_add(1, Ordering::Relaxed) >= self.capacity {
+        let capacity = self.capacity();
+        if self.held.fetch_add(1, Ordering::Relaxed) >= capacity {
             self.held.fetch_sub(1, Ordering::Relaxed);
-            return Err(InsertError::Full(self.capacity));
+            return Err(InsertError::Full(capacity));
         }
         let generation = self.next_generation.fetch_add(1, Ordering::Relaxed);
         let entry = Arc::new(Entry::new(host, address, kind, generation, times));
@@ -240,8 +252,9 @@ impl LeaseTable {
         self.timers.lock().tidy(held);
         let lease = entry.lease();
         let mut ended = self.ended.lock();
-        while ended.front().is_some_and(|oldest| oldest.at + self.remember <= now)
-            || ended.len() >= self.capacity
+        let remember = Duration::from_millis(self.remember.load(Ordering::Relaxed));
+        while ended.front().is_some_and(|oldest| oldest.at + remember <= now)
+            || ended.len() >= self.capacity().max(1)
         {
             ended.pop_front();
         }

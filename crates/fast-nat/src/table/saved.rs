@@ -57,7 +57,7 @@ impl LeaseTable {
         let SavedLease { host, address, granted, last_seen } = *saved;
         let lease = Lease { host, address, kind: LeaseKind::Dynamic, generation: 0, granted, last_seen };
         let mut ended = self.ended.lock();
-        if ended.len() < self.capacity {
+        if ended.len() < self.capacity() {
             ended.push_back(Ended { lease, at });
         }
     }

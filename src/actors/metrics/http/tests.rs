@@ -10,6 +10,18 @@ use super::*;
 
 struct StandIn {
     problems: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl StandIn {
+    /// What begins with "note: " is a note.
+    fn saying(sentences: &[&str]) -> Self {
+        let (notes, problems) = sentences
+            .iter()
+            .map(ToString::to_string)
+            .partition(|sentence: &String| sentence.starts_with("note: "));
+        Self { problems, notes }
+    }
 }
 
 impl Actor for StandIn {
@@ -24,17 +36,14 @@ impl Handler<Scrape> for StandIn {
 }
 
 impl Handler<ListProblems> for StandIn {
-    type Result = MessageResult<ListProblems>;
-    fn handle(&mut self, _: ListProblems, _: &mut Self::Context) -> Self::Result {
-        // Notes are told from problems by how they begin.
-        let (notes, problems) =
-            self.problems.iter().cloned().partition(|text: &String| text.starts_with("runs"));
-        MessageResult(Readiness { problems, notes })
+    type Result = Readiness;
+    fn handle(&mut self, _: ListProblems, _: &mut Self::Context) -> Readiness {
+        Readiness { problems: self.problems.clone(), notes: self.notes.clone() }
     }
 }
 
 async fn start(problems: &[&str], bounds: Bounds, is_current: Arc<AtomicBool>) -> SocketAddr {
-    let actor = StandIn { problems: problems.iter().map(ToString::to_string).collect() }.start();
+    let actor = StandIn::saying(problems).start();
     let answers = Answers { scrape: actor.clone().recipient(), list_problems: actor.recipient() };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -93,10 +102,11 @@ async fn readiness_is_a_word_or_the_list_of_what_is_missing() {
     let not_ready = request(address, "GET /readyz").await;
     assert!(not_ready.starts_with("HTTP/1.1 503 "), "{not_ready}");
     assert!(not_ready.ends_with("\r\n\r\ntun is starting\nthe link is down\n"), "{not_ready}");
-    let note = request(serving(&["runs without state"], Bounds::default()).await, "GET /readyz").await;
+    // Notes are told, and are no problems.
+    let noted = request(serving(&["note: mtu waits"], Bounds::default()).await, "GET /readyz").await;
     assert!(
-        note.starts_with("HTTP/1.1 200 ") && note.ends_with("ready\nnote: runs without state\n"),
-        "{note}"
+        noted.starts_with("HTTP/1.1 200 ") && noted.ends_with("\r\n\r\nready\nnote: mtu waits\n"),
+        "{noted}"
     );
     let health = request(address, "GET /healthz").await;
     assert!(

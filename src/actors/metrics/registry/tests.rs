@@ -24,6 +24,7 @@ fn sample() -> Sample {
         }],
         concerns: vec![ConcernSample { name: "tun", up: true, generation: 2, exits: [0, 0, 1, 0, 0, 0] }],
         device: Some(rtnl::LinkStats { tx_dropped: 4, ..rtnl::LinkStats::default() }),
+        pending: vec!["mtu"],
         uptime: Duration::from_millis(1500),
         ready: true,
         state: Some(StateSample {

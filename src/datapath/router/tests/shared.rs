@@ -14,7 +14,13 @@ const OTHER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 8);
 pub(super) fn lab() -> Lab {
     let mut lab = Lab::new();
     lab.rules.has_leases = false;
-    lab.rules.pools = vec![PoolRule { net: SHARED.into(), sharing: Sharing::Ports, prefix: 0, hosts: None }];
+    lab.rules.pools = vec![PoolRule {
+        net: SHARED.into(),
+        sharing: Sharing::Ports,
+        draining: false,
+        prefix: 0,
+        hosts: None,
+    }];
     lab.rules.icmp_source_v4 = SHARED;
     for (host, first_port) in [(HOST, 1024), (OTHER, 2048)] {
         let block = Block { address: SHARED, first_port, size: 64, reserved: vec![] };

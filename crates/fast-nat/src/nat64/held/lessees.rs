@@ -92,7 +92,7 @@ impl Held<'_> {
         }
         let nat = self.nat;
         let id = nat.subscribers.take()?;
-        let full = Bucket { tokens: nat.config.quota.burst * 10, filled: tick };
+        let full = Bucket { tokens: nat.limits.burst.get() * 10, filled: tick };
         *nat.subscribers.get(id)?.data.lock() = SubscriberData {
             prefix: Ipv6Addr::from_bits(prefix),
             buckets: [full; 2],
@@ -135,7 +135,7 @@ impl Held<'_> {
 
     /// Whether a subscriber may have one session more that this side opens (RFC 6888 REQ-4).
     pub(in crate::nat64) fn check_sessions(&self, subscriber: u32, side: Side) -> Result<(), Refused> {
-        let most = self.nat.config.quota.sessions;
+        let most = self.nat.limits.sessions.get();
         let is_full =
             self.with_subscriber(subscriber, |data| data.opened[side.index()] >= most).unwrap_or_default();
         if is_full { Err(Refused::SessionQuota) } else { Ok(()) }
@@ -143,9 +143,9 @@ impl Held<'_> {
 
     /// Counts a session that this side opens, and takes a token of the rate that it may do so at (RFC 6888 REQ-5).
     pub(in crate::nat64) fn charge(&self, subscriber: u32, side: Side, tick: u32) -> Result<(), Refused> {
-        let quota = &self.nat.config.quota;
-        let rate = u64::from(quota.new_sessions_per_second);
-        let full = quota.burst * 10;
+        let limits = &self.nat.limits;
+        let rate = u64::from(limits.rate.get());
+        let full = limits.burst.get() * 10;
         let charged = self.with_subscriber(subscriber, |data| {
             if rate > 0 {
                 // A tick is a tenth of a second, and a token is counted in tenths.

@@ -68,7 +68,7 @@ impl Held<'_> {
         let random = self.random();
         let mut data = host.data.lock();
         let kind = protocol as usize;
-        let (rest, most_resting) = (nat.timers.rest[kind], nat.config.max_resting_ports);
+        let (rest, most_resting) = (nat.limits.rest[kind].get(), nat.config.max_resting_ports);
         let wanted = wanted.map(endpoint_parts);
         let (mut best, mut found) = (None, None);
         let (mut before, mut may_promote) = (0, PROMOTED);
@@ -78,7 +78,7 @@ impl Held<'_> {
             self.touched += 1;
             let mut this = block.data.lock();
             let (first_port, size, next) = (this.first_port, this.size, this.next);
-            if this.class() == class {
+            if this.class() == class && !this.retired {
                 let own = this.address;
                 let ports = this.ports_of(protocol);
                 let promoted = ports.promote(tick, rest, (may_promote, most_resting));
@@ -147,7 +147,7 @@ impl Held<'_> {
 }
 
 impl BlockData {
-    pub(super) fn ports_of(&mut self, protocol: Protocol) -> &mut PortSet {
+    pub(in crate::nat64) fn ports_of(&mut self, protocol: Protocol) -> &mut PortSet {
         if !self.ports[protocol as usize].is_made() {
             let mut ports = PortSet::default();
             let reserved = self.reserved().iter();

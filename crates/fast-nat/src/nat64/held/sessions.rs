@@ -30,10 +30,10 @@ impl Nat64 {
     pub(in crate::nat64) fn timer(&self, protocol: Protocol, state: SessionState) -> u32 {
         use SessionState::{Established, V4FinRcv, V6FinRcv};
         match (protocol, state) {
-            (Protocol::Tcp, Established | V4FinRcv | V6FinRcv) => self.timers.tcp_established,
-            (Protocol::Tcp, _) => self.timers.tcp_transitory,
-            (Protocol::Udp, _) => self.timers.udp,
-            (Protocol::Icmp, _) => self.timers.icmp,
+            (Protocol::Tcp, Established | V4FinRcv | V6FinRcv) => self.limits.tcp_established.get(),
+            (Protocol::Tcp, _) => self.limits.tcp_transitory.get(),
+            (Protocol::Udp, _) => self.limits.udp.get(),
+            (Protocol::Icmp, _) => self.limits.icmp.get(),
         }
     }
 }

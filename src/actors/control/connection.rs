@@ -1,0 +1,136 @@
+//! Connections: a bounded number, of users who may ask, with bounded lines and times.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{SinkExt as _, StreamExt as _};
+use serde_json::Value;
+use slog::{Logger, debug, warn};
+use tokio::net::unix::UCred;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
+
+use super::answers;
+use crate::control::{Answer, ErrorKind, Failure, LONGEST_REQUEST, read_request};
+use crate::shared::Shared;
+use crate::supervision::Birth;
+
+/// How long to wait when the kernel gives no connection (too many open files, for one).
+const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
+
+/// What one client, or all of them, may use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Connections at a time; further ones wait in the listener's backlog.
+    pub(super) connections: usize,
+    /// How long a client may be silent between requests, and how long it may take to read an answer.
+    pub(super) patience: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { connections: 16, patience: Duration::from_secs(30) }
+    }
+}
+
+/// What a connection needs.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    pub(super) shared: Arc<Shared>,
+    pub(super) birth: Birth,
+    pub(super) bounds: Bounds,
+    pub(super) log: Logger,
+}
+
+impl Server {
+    /// Serves until the runtime ends, or until this incarnation has been replaced.
+    pub(super) async fn serve(self, listener: UnixListener) {
+        let seats = Arc::new(Semaphore::new(self.bounds.connections));
+        while let Ok(seat) = Arc::clone(&seats).acquire_owned().await {
+            let accepted = listener.accept().await;
+            // A connection that a zombie takes ends at once, and its client asks again.
+            if !self.birth.is_current() {
+                return;
+            }
+            match accepted {
+                Ok((stream, _)) => {
+                    let server = self.clone();
+                    self.birth.spawn(async move {
+                        server.talk(stream).await;
+                        drop(seat);
+                    });
+                }
+                Err(error) => {
+                    warn!(self.log, "no connection can be taken just now"; "because" => %error);
+                    sleep(AFTER_AN_ERROR).await;
+                }
+            }
+        }
+    }
+
+    async fn talk(&self, stream: UnixStream) {
+        let peer = stream.peer_cred();
+        let mut lines = Framed::new(stream, LinesCodec::new_with_max_length(LONGEST_REQUEST));
+        if let Err(message) = may_ask(peer.ok().as_ref(), nix::unistd::geteuid().as_raw()) {
+            warn!(self.log, "refused a control connection"; "because" => &message);
+            let failure = Failure::new(ErrorKind::Forbidden, message);
+            self.say(&mut lines, &Answer::new(Value::Null, Err(failure))).await;
+            return;
+        }
+        loop {
+            let answer = match timeout(self.bounds.patience, lines.next()).await {
+                Ok(Some(Ok(line))) if line.trim().is_empty() => continue,
+                Ok(Some(Ok(line))) => {
+                    let (id, command) = read_request(&line);
+                    let result = match command {
+                        Ok(command) => answers::answer(&self.shared, &self.birth, command, &self.log).await,
+                        Err(failure) => Err(failure),
+                    };
+                    Answer::new(id, result)
+                }
+                Ok(Some(Err(LinesCodecError::MaxLineLengthExceeded))) => {
+                    // A stream ends with its first error. The codec knows that the rest of the line is to be passed over.
+                    lines = Framed::from_parts(lines.into_parts());
+                    let message = format!("a request is one line of at most {LONGEST_REQUEST} bytes");
+                    Answer::new(Value::Null, Err(Failure::new(ErrorKind::BadRequest, message)))
+                }
+                Ok(Some(Err(LinesCodecError::Io(error))))
+                    if error.kind() == std::io::ErrorKind::InvalidData =>
+                {
+                    let message = "a request is UTF-8 text";
+                    let failure = Failure::new(ErrorKind::BadRequest, message);
+                    self.say(&mut lines, &Answer::new(Value::Null, Err(failure))).await;
+                    return;
+                }
+                Ok(Some(Err(LinesCodecError::Io(error)))) => {
+                    debug!(self.log, "a control connection broke"; "because" => %error);
+                    return;
+                }
+                Ok(None) | Err(_) => return,
+            };
+            if !self.birth.is_current() || !self.say(&mut lines, &answer).await {
+                return;
+            }
+        }
+    }
+
+    /// Whether the client has taken the answer.
+    async fn say(&self, lines: &mut Framed<UnixStream, LinesCodec>, answer: &Answer) -> bool {
+        // An answer is made of maps with text for keys: it has a JSON form.
+        let Ok(line) = serde_json::to_string(answer) else { return false };
+        matches!(timeout(self.bounds.patience, lines.send(line)).await, Ok(Ok(())))
+    }
+}
+
+/// Whether a process with these credentials may ask a router of this user; why not.
+fn may_ask(peer: Option<&UCred>, own: u32) -> Result<(), String> {
+    match peer.map(UCred::uid) {
+        Some(uid) if uid == 0 || uid == own => Ok(()),
+        Some(uid) => {
+            Err(format!("user {uid} may not control this router; root and its own user ({own}) may"))
+        }
+        None => Err("the kernel does not say who asks".to_owned()),
+    }
+}
