@@ -210,7 +210,7 @@ impl NatConfig {
 }
 
 /// What may be set anew while packets pass: [`Timers`] in ticks, and [`Quota`]. Each value is read by itself.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Limits {
     pub(crate) tcp_established: Limit,
     pub(crate) tcp_transitory: Limit,
@@ -246,19 +246,7 @@ impl Limit {
 
 impl Limits {
     pub(crate) fn new(timers: &Timers, quota: &Quota) -> Self {
-        let limit = || Limit::default();
-        let limits = Self {
-            tcp_established: limit(),
-            tcp_transitory: limit(),
-            tcp_incoming_syn: limit(),
-            udp: limit(),
-            icmp: limit(),
-            rest: [limit(), limit(), limit()],
-            block_idle: limit(),
-            sessions: limit(),
-            rate: limit(),
-            burst: limit(),
-        };
+        let limits = Self::default();
         limits.set_timers(timers);
         limits.set_quota(quota);
         limits
