@@ -5,7 +5,7 @@
 
 use crate::config::{
     Configuration, LogSettings, Partial, PartialDeterministic, PartialPool, PartialQuota, PartialRecords,
-    PartialSessions, PoolSettings, Pools, QuotaSettings, SessionSettings, Settings, Sharing,
+    PartialSessions, PartialState, PoolSettings, Pools, QuotaSettings, SessionSettings, Settings, Sharing,
 };
 use crate::generation::Generation;
 
@@ -88,7 +88,7 @@ fn what_can_hold(running: &Partial, wanted: Partial, pinned: Pinned) -> Partial 
         traffic_class,
         udp_zero_checksum,
         enable_forwarding: _,
-        state: _,
+        state: PartialState { dir: _, none: _ },
         on_exit,
         prometheus,
         control_socket: _,

@@ -93,7 +93,10 @@ fn a_bad_file_changes_nothing_and_says_why_and_the_next_one_is_taken() {
         assert_eq!(told.field("because_of"), "SIGHUP");
         let (status, text) = at.readiness();
         assert_eq!(status, 200);
-        assert!(text.starts_with("ready\nthe last reload was refused: ") && text.contains(words), "{text}");
+        assert!(
+            text.starts_with("ready\nnote: the last reload was refused: ") && text.contains(words),
+            "{text}"
+        );
         assert_eq!(at.routes(), routes);
         assert_eq!(ctl(&at.lab, &["status"])["settings_generation"], 1);
         assert_eq!(at.speaks_as(at.host(0)).to_string(), "203.0.113.1");
@@ -120,7 +123,10 @@ fn what_needs_a_restart_waits_is_named_and_does_not_keep_the_rest_from_holding()
         assert_eq!(metrics.sum("protomask_reload_pending", &[setting]), 1);
     }
     let (status, text) = at.readiness();
-    assert_eq!((status, text.as_str()), (200, "ready\nsettings that wait for a restart: num_queues, mtu\n"));
+    assert_eq!(
+        (status, text.as_str()),
+        (200, "ready\nnote: settings that wait for a restart: num_queues, mtu\n")
+    );
     assert_eq!(ctl(&at.lab, &["status"])["pending_restart"], serde_json::json!(["num_queues", "mtu"]));
     assert_eq!(at.lab.snapshot().link_by_name("nat64").unwrap().mtu, 9216);
     // Taken back, it waits no more.

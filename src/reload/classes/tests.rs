@@ -27,6 +27,7 @@ enable_forwarding = true
 on_exit = "keep"
 prometheus = "off"
 control_socket = "off"
+state_dir = "/s"
 [log]
 format = "json"
 level = "debug"
@@ -90,7 +91,7 @@ ipv6 = "2001:db8:aaaa::/124"
 "#;
 
 /// A line, another one for it, and the key that waits for a restart then, if one does.
-const CASES: [(&str, &str, Option<&str>); 65] = [
+const CASES: [(&str, &str, Option<&str>); 66] = [
     ("interface = \"nat0\"", "interface = \"nat1\"", Some("interface")),
     ("64:ff9b:2::/96\"]", "64:ff9b:3::/96\"]", None),
     ("reservation_timeout = \"3h\"", "reservation_timeout = \"4h\"", None),
@@ -112,6 +113,7 @@ const CASES: [(&str, &str, Option<&str>); 65] = [
     ("on_exit = \"keep\"", "on_exit = \"remove\"", None),
     ("prometheus = \"off\"", "prometheus = \"127.0.0.1:1\"", None),
     ("control_socket = \"off\"", "control_socket = \"/x\"", Some("control_socket")),
+    ("state_dir = \"/s\"", "state_dir = \"/t\"", Some("state_dir")),
     ("format = \"json\"", "format = \"terminal\"", Some("log.format")),
     ("level = \"debug\"", "level = \"info\"", None),
     ("lowest_ipv6_mtu = 1500", "lowest_ipv6_mtu = 1501", None),
