@@ -9,6 +9,7 @@ use fast_nat::nat64::{
 };
 use fast_nat::{BlockPool, Deterministic, LeasePool, LeaseTable, SavedLease, Timestamp};
 use ipnet::Ipv4Net;
+use parking_lot::Mutex;
 use rfc6052::Prefix;
 
 use super::format::Moment;
@@ -111,6 +112,16 @@ impl Outcome {
         }
     }
 
+    fn add(&mut self, other: Self) {
+        for (entry, count) in other.restored {
+            *self.restored.entry(entry).or_insert(0) += count;
+        }
+        for (of, count) in other.dropped {
+            *self.dropped.entry(of).or_insert(0) += count;
+        }
+        self.resting += other.resting;
+    }
+
     /// How many of these are back.
     pub fn restored(&self, entry: Entry) -> u64 {
         self.restored.get(&entry).copied().unwrap_or_default()
@@ -134,6 +145,16 @@ impl Outcome {
         self.dropped.iter().map(of).collect::<Vec<_>>().join(", ")
     }
 }
+
+/// Sessions that a thread puts back at a time, and how many it says beforehand that it will need.
+const PART: usize = 16_384;
+const BATCH: usize = 64;
+
+/// Threads that put sessions back: they wait for memory most of the time, and a start has the machine for itself.
+const MOST_THREADS: usize = 8;
+
+/// The number of no prefix: there are 16 at most.
+const NO_PREFIX: u8 = u8::MAX;
 
 /// Turns the times of an image into those of this process. Time that has passed since counts.
 #[derive(Debug, Clone, Copy)]
@@ -279,18 +300,53 @@ impl Restoring<'_> {
         let current = |prefix: &Prefix| self.rules.prefixes.iter().position(|other| other == prefix);
         let numbers: Vec<_> =
             prefixes.iter().map(|prefix| current(prefix).and_then(|at| u8::try_from(at).ok())).collect();
+        let parts = Mutex::new(sessions.chunks_mut(PART));
+        let next = || parts.lock().next();
+        let work = || {
+            let mut outcome = Outcome::default();
+            while let Some(part) = next() {
+                self.restore_part(part, &numbers, clock, &mut outcome);
+            }
+            outcome
+        };
+        let helpers = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS) - 1;
+        std::thread::scope(|scope| {
+            // Where there is no thread to be had, the others do its work.
+            let spawn =
+                |_| std::thread::Builder::new().name("restore".to_owned()).spawn_scoped(scope, work).ok();
+            let helpers: Vec<_> = (0..helpers).filter_map(spawn).collect();
+            outcome.add(work());
+            for helper in helpers {
+                outcome.add(helper.join().unwrap_or_default());
+            }
+        });
+    }
+
+    fn restore_part(
+        &self,
+        part: &mut [SavedSession],
+        numbers: &[Option<u8>],
+        clock: &Clock,
+        outcome: &mut Outcome,
+    ) {
         // What lies together in memory is put back together.
-        sessions.sort_unstable_by_key(|session| (session.outbound.host, session.address, session.port));
-        for mut session in sessions {
-            let number = numbers.get(usize::from(session.outbound.prefix)).copied().flatten();
-            let result = match number {
-                None => Err(Dropped::NoPrefix),
-                Some(number) => {
+        part.sort_unstable_by_key(|session| (session.outbound.host, session.address, session.port));
+        for batch in part.chunks_mut(BATCH) {
+            let mut flows = Vec::with_capacity(BATCH);
+            for session in &mut *batch {
+                if let Some(number) = numbers.get(usize::from(session.outbound.prefix)).copied().flatten() {
                     session.outbound.prefix = number;
-                    self.restore_session(session, clock)
+                    flows.push(session.outbound);
+                } else {
+                    outcome.count(Entry::Session, Err(Dropped::NoPrefix));
+                    session.outbound.prefix = NO_PREFIX;
                 }
-            };
-            outcome.count(Entry::Session, result);
+            }
+            // The waiting for memory happens side by side.
+            self.nat.warm_outbound(&flows, clock.now);
+            for session in batch.iter().filter(|session| session.outbound.prefix != NO_PREFIX) {
+                outcome.count(Entry::Session, self.restore_session(*session, clock));
+            }
         }
     }
 
