@@ -16,10 +16,10 @@ struct StandIn {
 impl StandIn {
     /// What begins with "note: " is a note.
     fn saying(sentences: &[&str]) -> Self {
-        let (notes, problems) = sentences
-            .iter()
-            .map(ToString::to_string)
-            .partition(|sentence: &String| sentence.starts_with("note: "));
+        let note = |sentence: &&str| sentence.strip_prefix("note: ").map(str::to_owned);
+        let notes = sentences.iter().filter_map(note).collect();
+        let problems =
+            sentences.iter().filter(|sentence| note(sentence).is_none()).map(ToString::to_string).collect();
         Self { problems, notes }
     }
 }
