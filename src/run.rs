@@ -73,7 +73,7 @@ async fn live(start: Start, log: &Logger) -> Exit {
         }
     };
     let text = configuration.text.clone();
-    let made = match set_up(configuration, log, log_dropped).await {
+    let made = match Box::pin(set_up(configuration, log, log_dropped)).await {
         Ok(made) => made,
         Err(error) => {
             crit!(log, "cannot start"; "because" => chain(&error));
