@@ -23,10 +23,10 @@ impl Kept {
         match &self.0 {
             Ok(kept) if kept.is_empty() => info!(log, "this process has no capabilities"),
             Ok(kept) => {
-                info!(log, "capabilities that this process does not need are given up"; "kept" => kept.join(", "))
+                info!(log, "capabilities that this process does not need are given up"; "kept" => kept.join(", "));
             }
             Err(why) => {
-                warn!(log, "capabilities cannot be given up; the router has more rights than it needs"; "because" => why)
+                warn!(log, "capabilities cannot be given up; the router has more rights than it needs"; "because" => why);
             }
         }
     }

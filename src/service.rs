@@ -39,8 +39,8 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// As the environment says (`WATCHDOG_USEC`). `looks_every`: how often [`Self::is_well`] will be called; a watchdog that wants to hear more often
-    /// than that would end a router that is well.
+    /// As the environment says (`WATCHDOG_USEC`). `looks_every`: how often the overseer looks and then tells it; a watchdog that wants to hear
+    /// more often than that would end a router that is well.
     pub fn new(looks_every: Duration, log: &Logger) -> Self {
         let patience = sd_notify::watchdog_enabled();
         if let Some(patience) = patience.filter(|patience| *patience < looks_every * 4) {

@@ -51,11 +51,11 @@ fn routes_link_and_table_that_somebody_takes_away_come_back_and_are_counted() {
 
 #[test]
 fn whoever_takes_a_route_away_again_and_again_is_answered_ever_more_rarely_and_named() {
+    /// At ten comparisons a second there would be some 80 repairs.
+    const FIGHT: Duration = Duration::from_secs(8);
     if !netlab::kernel_tests_possible() {
         return;
     }
-    /// At ten comparisons a second there would be some 80 repairs.
-    const FIGHT: Duration = Duration::from_secs(8);
     let lab = Lab::new();
     let router = Router::start(&lab, &PLAIN);
     let link = lab.snapshot().link_by_name("nat64").unwrap().index;

@@ -124,11 +124,13 @@ impl Overseer {
     }
 
     /// Tells a service manager's watchdog that all is well, as long as it is.
+    #[must_use]
     pub fn with_watchdog(self, watchdog: Watchdog) -> Self {
         Self { watchdog: Some(watchdog), ..self }
     }
 
     /// Tolerates no thread that hangs with one of these locks: whoever needs it next would hang too.
+    #[must_use]
     pub fn with_locks(self, stuck_lock: StuckLock) -> Self {
         Self { stuck_lock: Some(stuck_lock), ..self }
     }

@@ -133,7 +133,7 @@ impl Lab {
             namespace.enter_current_thread().unwrap();
             actix_rt::System::new().block_on(async move {
                 let log = log();
-                let made = set_up(configuration, &log, Arc::default()).await.unwrap();
+                let made = Box::pin(set_up(configuration, &log, Arc::default())).await.unwrap();
                 let children = made.children();
                 let faults: Vec<_> =
                     children.iter().map(|child| Box::new(child.faults()) as FaultsOf).collect();

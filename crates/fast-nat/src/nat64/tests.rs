@@ -177,8 +177,8 @@ fn a_lock_that_is_not_given_back_is_seen() {
     let nat = Nat64::new(NatConfig::default()).unwrap();
     let patience = Duration::from_millis(20);
     assert!(!nat.is_stuck(patience));
-    let (hold, held) = std::sync::mpsc::channel();
-    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let (hold, held) = std::sync::mpsc::sync_channel(1);
+    let (go, gone) = std::sync::mpsc::sync_channel::<()>(1);
     std::thread::scope(|scope| {
         let nat = &nat;
         scope.spawn(move || {
