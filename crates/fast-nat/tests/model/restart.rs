@@ -97,7 +97,10 @@ impl Run {
         }
         self.restore_blocks(&engine)?;
         self.restore_sessions(&engine)?;
-        for ((protocol, Outside { address, port }), since) in &self.copy.resting {
+        let mut resting: Vec<_> = self.copy.resting.iter().collect();
+        // Those first that have rested longest, as the engine wants them.
+        resting.sort_by_key(|(_, since)| **since);
+        for ((protocol, Outside { address, port }), since) in resting {
             let block = self
                 .model
                 .blocks
