@@ -36,6 +36,12 @@ impl<T: Atoms> Mapped<T> {
     /// So many, all zero. Their memory is taken as they are first written.
     pub(crate) fn new(length: usize) -> io::Result<Self> {
         let bytes = length.checked_mul(size_of::<T>()).ok_or(io::ErrorKind::InvalidInput)?;
+        // Linux begins a mapping at a huge page only if it is some of them long. What is behind the array is never touched.
+        let bytes = if bytes < HUGE {
+            bytes
+        } else {
+            bytes.checked_next_multiple_of(HUGE).ok_or(io::ErrorKind::InvalidInput)?
+        };
         let map = MmapOptions::new().len(bytes.max(1)).no_reserve_swap().map_anon()?;
         Ok(Self { map, length, of: PhantomData })
     }
@@ -72,7 +78,8 @@ impl<T: Atoms> Mapped<T> {
     /// Puts what has been written to the `nth` two mebibytes into a huge page, as far as the kernel can do that (Linux 6.1); else it does so
     /// by itself, in time. `false`: there are not so many.
     pub(crate) fn collapse(&self, nth: usize) -> bool {
-        let at = nth * HUGE;
+        // Where it begins elsewhere, the first huge page begins behind it.
+        let at = self.map.as_ptr().align_offset(HUGE).saturating_add(nth * HUGE);
         if at >= self.map.len() {
             return false;
         }
