@@ -33,6 +33,8 @@ pub(crate) enum Role {
     Sessions,
     /// This router, with an address for each host.
     Exclusive,
+    /// Another build of this router, which remembers sessions too.
+    Beside,
     /// The least that a TUN device costs.
     Bare,
     /// The kernel's own forwarding.
@@ -47,7 +49,7 @@ impl Role {
     /// Whether it is measured by this load.
     pub(crate) fn takes(self, load: Load) -> bool {
         match self {
-            Self::Sessions | Self::Exclusive | Self::Other => true,
+            Self::Sessions | Self::Exclusive | Self::Beside | Self::Other => true,
             // It knows one host, and the connections are those of many.
             Self::Bare => load != Load::Connections,
             Self::Forwarding => load != Load::Idle,
@@ -57,7 +59,7 @@ impl Role {
 
     /// Whether it translates, and is no mere loop.
     pub(crate) fn is_translator(self) -> bool {
-        matches!(self, Self::Sessions | Self::Exclusive | Self::Other)
+        matches!(self, Self::Sessions | Self::Exclusive | Self::Beside | Self::Other)
     }
 
     fn layout(self) -> Layout {
@@ -108,8 +110,8 @@ impl Entry {
 }
 
 /// Makes those whose name contains one of the words; all of them without a word. What the load alone costs is measured
-/// with them. `router` is a build of this router to be taken as it is.
-pub(crate) fn prepare(only: &[String], router: Option<&Path>) -> Result<Vec<Entry>> {
+/// with them. `router` is a build of this router to be taken as it is, and `beside` a second one.
+pub(crate) fn prepare(only: &[String], router: Option<&Path>, beside: Option<&Path>) -> Result<Vec<Entry>> {
     type Make = fn(Option<&Path>) -> Result<Box<dyn Contender>>;
     let all: [(&'static str, Role, Make); 6] = [
         ("this router", Role::Sessions, |router| {
@@ -128,6 +130,11 @@ pub(crate) fn prepare(only: &[String], router: Option<&Path>) -> Result<Vec<Entr
         if only.is_empty() || only.iter().any(|word| name.contains(word.as_str())) {
             entries.push(Entry { name, role, contender: make(router) });
         }
+    }
+    if let Some(program) = beside {
+        let contender = ours::Ours::prepare(Some(program), ours::Sharing::Ports);
+        let contender = contender.map(|ours| Box::new(ours) as Box<dyn Contender>);
+        entries.push(Entry { name: "beside", role: Role::Beside, contender });
     }
     anyhow::ensure!(!entries.is_empty(), "--only names none of them");
     entries.push(Entry { name: "direct", role: Role::Direct, contender: Ok(Box::new(plain::Direct)) });

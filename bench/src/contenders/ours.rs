@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -88,13 +89,17 @@ impl Contender for Ours {
     }
 
     fn start(&self, lab: &Lab) -> Result<Option<Process>> {
-        // As it is delivered, with state; each run begins without any.
-        let state = std::env::temp_dir().join(format!("protomask-bench-{}", std::process::id()));
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        // As it is delivered, with state; each run begins without any, and is beside others of the same name.
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let state = std::env::temp_dir().join(format!("protomask-bench-{}-{number}", std::process::id()));
         if state.exists() {
             std::fs::remove_dir_all(&state).with_context(|| format!("{} stays", state.display()))?;
         }
+        let socket = state.with_extension("sock");
         let mut command = lab.router()?.command(&self.program);
-        Process::start(command.args(self.arguments()).arg("--state-dir").arg(state)).map(Some)
+        command.args(self.arguments()).arg("--state-dir").arg(state).arg("--control-socket").arg(socket);
+        Process::start(&mut command).map(Some)
     }
 
     fn wait_until_ready(&self, lab: &Lab, process: &Process) -> Result<()> {

@@ -138,7 +138,7 @@ fn draw(area: &Area<'_>, panel: &Panel, bars: &[Bar<'_>], (left, top): (i32, i32
         let middle = top + TITLE + LINE * line + LINE / 2;
         let end = left + BARS + pixels(bar.value, longest);
         let color = match bar.role {
-            Role::Sessions | Role::Exclusive => OURS,
+            Role::Sessions | Role::Exclusive | Role::Beside => OURS,
             Role::Bare | Role::Forwarding | Role::Direct => BOUNDS,
             Role::Other => OTHERS,
         };
