@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::unistd::{Pid, gettid};
 
-use crate::{QueueHandle, sys};
+use crate::{QueueHandle, queue, sys};
 
 /// The thread that dozes on a queue, if one does.
 #[derive(Debug, Default)]
@@ -73,6 +73,16 @@ impl Doze<'_> {
             Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Ok(None),
             answer => answer,
         }
+    }
+}
+
+impl Doze<'_> {
+    /// Reads one more frame if there is one, and waits for nothing. [`io::ErrorKind::Unsupported`]: this kernel cannot (before 5.11).
+    pub fn read_more(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        queue::read_at_once(self.queue, buffer).map_err(|error| match error.raw_os_error() {
+            Some(libc::EOPNOTSUPP) => io::ErrorKind::Unsupported.into(),
+            _ => error,
+        })
     }
 }
 

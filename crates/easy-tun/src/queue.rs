@@ -1,8 +1,9 @@
 //! A queue's descriptor, and a worker's end of it.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::io::ReadWriteFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -136,12 +137,28 @@ impl PacketIo for AsyncQueue {
     }
 }
 
+/// Reads one frame if there is one, also where reads of this queue wait. `EOPNOTSUPP`: this kernel cannot (before 5.11).
+pub(crate) fn read_at_once(queue: &QueueHandle, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    /// -1: there is no position.
+    const NOWHERE: u64 = u64::MAX;
+    blocked(unless_interrupted(|| {
+        let mut parts = [IoSliceMut::new(buffer)];
+        rustix::io::preadv2(&queue.fd, &mut parts, NOWHERE, ReadWriteFlags::NOWAIT)
+    }))
+}
+
+// By `rustix`, which makes the call itself: the C library's functions first make each call a point at which a thread may be cancelled.
 fn read(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
-    sys::unless_blocked(|| nix::unistd::read(fd, buffer))
+    unless_interrupted(|| rustix::io::read(fd, &mut *buffer))
 }
 
 fn write(fd: &OwnedFd, frame: &[u8]) -> io::Result<usize> {
-    sys::unless_blocked(|| nix::unistd::write(fd, frame))
+    unless_interrupted(|| rustix::io::write(fd, frame))
+}
+
+/// A call that a signal has interrupted is made again.
+fn unless_interrupted(call: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<usize> {
+    rustix::io::retry_on_intr(call).map_err(io::Error::from)
 }
 
 /// A frame is taken whole or not at all.

@@ -9,7 +9,6 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
@@ -162,16 +161,6 @@ pub(crate) fn register(queue: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     let interest = Interest::READABLE | Interest::WRITABLE | Interest::ERROR;
     // SAFETY: an `OwnedFd` is open, stays the same descriptor, and is owned by the `AsyncFd` from here on.
     unsafe { AsyncFd::register_with_interest(queue, interest) }.map_err(|error| error.into_parts().1)
-}
-
-/// `EAGAIN` means "nothing just now"; an interrupted call is made again.
-pub(crate) fn unless_blocked(mut call: impl FnMut() -> nix::Result<usize>) -> io::Result<usize> {
-    loop {
-        match call() {
-            Err(Errno::EINTR) => {}
-            answer => return answer.map_err(io::Error::from),
-        }
-    }
 }
 
 /// An `ifreq` for a name that [`crate::name::check`] let pass.

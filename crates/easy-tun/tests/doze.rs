@@ -185,6 +185,27 @@ fn a_packet_ends_the_sleep_and_the_queue_waits_for_nobody_afterwards() {
 }
 
 #[test]
+fn whoever_dozes_reads_more_without_waiting_for_it() {
+    if !kernel_tests_possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let queue = lab.queue();
+    let doze = queue.doze(|| false).unwrap().expect("nobody else dozes");
+    for number in 0..3 {
+        lab.send(number);
+    }
+    let mut buffer = [0; 1500];
+    assert_eq!(doze.read(&mut buffer).unwrap(), Some(PAYLOAD + 8));
+    for number in 1_u64..3 {
+        assert_eq!(doze.read_more(&mut buffer).unwrap(), Some(PAYLOAD + 8));
+        assert_eq!(buffer[PAYLOAD..PAYLOAD + 8], number.to_be_bytes());
+    }
+    assert_eq!(doze.read_more(&mut buffer).unwrap(), None);
+    assert!(!is_nonblocking(&queue), "it may still sleep");
+}
+
+#[test]
 fn one_thread_dozes_at_a_time_and_none_that_is_told_to_stay_awake() {
     if !kernel_tests_possible() {
         return;
