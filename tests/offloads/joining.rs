@@ -57,7 +57,7 @@ fn eight_equal_datagrams_leave_by_one_write_and_arrive_one_by_one() {
 fn packets_that_wait_are_joined_also_where_they_came_one_by_one_for_long() {
     /// One batch's, which is what leaves by one write.
     const WAITING: usize = 64;
-    /// Every sixteenth packet is one behind which the worker looks for more.
+    /// Behind every sixteenth packet, at the latest, the worker looks for more.
     const ALONE: u64 = 15;
 
     if !netlab::kernel_tests_possible() {

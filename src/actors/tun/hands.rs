@@ -98,12 +98,20 @@ impl<'s> Hands<'s> {
         self.hold.wake_after()
     }
 
-    /// The beginning of a turn: the inbox, and what is due.
-    pub(super) fn begin(&mut self, moment: Moment<'_>, queue: &QueueHandle) {
-        self.tools.alone = false;
+    /// The beginning of a turn: what is due and, if the bell has rung, what it rings for.
+    pub(super) fn begin(&mut self, moment: Moment<'_>, is_called: bool, queue: &QueueHandle) {
         if self.seat.shared.number.load(Ordering::Acquire) != self.generation {
             self.follow(moment);
         }
+        let has_fragments = self.seat.shared.tables.fragments.due().is_some();
+        if is_called || has_fragments || self.hold.wake_after().is_some() {
+            self.attend(moment, queue);
+        }
+    }
+
+    /// The inbox, what is due, and what the engine wants sent.
+    fn attend(&mut self, moment: Moment<'_>, queue: &QueueHandle) {
+        self.tools.alone = false;
         self.answers(moment, queue);
         self.overdue(moment, queue);
         self.tools.with_router(self.seat, moment, queue, |router, out| {
@@ -111,6 +119,10 @@ impl<'s> Hands<'s> {
             router.send_outputs(OUTPUTS, out);
         });
         self.flush(queue);
+        if self.seat.shared.tables.nat.outputs_waiting() > 0 {
+            // They were more than fit one turn.
+            self.seat.shared.ring(self.seat.index);
+        }
     }
 
     /// Takes over the limits of new settings.

@@ -1,38 +1,46 @@
-//! Whether packets come one by one.
+//! How often a worker looks for more packets than the one that it was woken for.
+//!
+//! Each look is a system call, which is worth it if it finds something: packets that are met together leave together. Where packets come
+//! one by one it finds nothing, and where they come in bursts it nearly always does. So looks that find something make looks more
+//! frequent, and those that find nothing make them rarer. No clock is asked.
 
-/// Turns in a row with one packet each, after which packets are said to come one by one. Each look for a second packet is a system call,
-/// and there it finds nothing.
-const ONE_BY_ONE: u32 = 64;
+/// Behind every sixteenth packet, at the latest, a worker looks: fifteen leave alone at most, in a row, where others wait already.
+const RAREST: u32 = 16;
 
-/// So many packets leave alone at most, in a row, where others wait already: then a turn looks.
-const UNSEEN: u32 = 15;
+/// So many looks in a row must find nothing before a worker that knows nothing of its packets yet makes them rarer.
+const AT_FIRST: u32 = 64;
 
-/// How packets come to one worker.
-#[derive(Debug, Default)]
+/// How many packets there are from look to look.
+#[derive(Debug)]
 pub(super) struct Pace {
-    /// Turns with one packet, since there was another one; and from [`ONE_BY_ONE`] on, since somebody looked.
-    singles: u32,
+    /// The worker looks at each turn that has this number, counted from the last look.
+    interval: u32,
+    turn: u32,
+    /// Looks that may still find nothing.
+    unsure: u32,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { interval: 1, turn: 0, unsure: AT_FIRST }
+    }
 }
 
 impl Pace {
-    /// Each packet has come by itself, for long.
-    pub(super) fn is_one_by_one(&self) -> bool {
-        self.singles >= ONE_BY_ONE
-    }
-
-    /// Whether this turn is to look for more than the packet that it was woken for.
+    /// Whether this turn is to look for more than one packet.
     pub(super) fn looks(&self) -> bool {
-        !(ONE_BY_ONE..ONE_BY_ONE + UNSEEN).contains(&self.singles)
+        self.turn + 1 >= self.interval
     }
 
     /// A turn had so many packets. One without any says nothing.
     pub(super) fn count(&mut self, packets: usize) {
-        self.singles = match packets {
-            0 => return,
-            1 if self.singles >= ONE_BY_ONE + UNSEEN => ONE_BY_ONE,
-            1 => self.singles + 1,
-            _ => 0,
-        };
+        match packets {
+            0 => {}
+            1 if !self.looks() => self.turn += 1,
+            1 if self.unsure > 0 => self.unsure -= 1,
+            1 => (self.interval, self.turn) = (RAREST.min(self.interval + 1), 0),
+            _ => (self.interval, self.turn) = ((self.interval / 2).max(1), 0),
+        }
     }
 }
 
@@ -42,40 +50,58 @@ mod tests {
 
     /// What turns do while one packet comes at a time.
     fn looks(pace: &mut Pace, turns: u32) -> Vec<bool> {
-        let mut look = || {
+        let mut turn = || {
             let looks = pace.looks();
             pace.count(1);
             looks
         };
-        (0..turns).map(|_| look()).collect()
+        (0..turns).map(|_| turn()).collect()
+    }
+
+    /// Packets have come one by one for long.
+    fn lull() -> Pace {
+        let mut pace = Pace::default();
+        looks(&mut pace, 64 + 16 * 16);
+        while !looks(&mut pace, 1)[0] {}
+        pace
     }
 
     #[test]
-    fn every_turn_looks_until_packets_have_come_one_by_one_for_long() {
+    fn where_packets_come_one_by_one_every_sixteenth_turn_looks_in_the_end_and_for_ever() {
         let mut pace = Pace::default();
-        assert_eq!(looks(&mut pace, 64), [true; 64]);
-        assert!(pace.is_one_by_one() && !pace.looks());
+        let looked = looks(&mut pace, 100_000);
+        let places: Vec<_> = (0..looked.len()).filter(|turn| looked[*turn]).collect();
+        let apart: Vec<_> = places.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(looked[..65], [true; 65]);
+        assert_eq!(apart[64..78], [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+        assert!(apart[78..].iter().all(|apart| *apart == 16));
     }
 
     #[test]
-    fn from_then_on_every_sixteenth_turn_looks_for_ever() {
-        let mut pace = Pace::default();
-        looks(&mut pace, 64);
-        for number in 1..=100_000 {
-            let looked = looks(&mut pace, 1)[0];
-            assert_eq!(looked, number % 16 == 0, "turn {number}");
-            assert!(pace.is_one_by_one());
+    fn four_looks_that_find_something_are_enough_for_one_at_each_turn() {
+        let mut pace = lull();
+        for alone in [15, 7, 3, 1] {
+            let looked = looks(&mut pace, alone);
+            assert!(!looked.contains(&true), "{alone} leave alone");
+            assert!(pace.looks());
+            pace.count(5);
+        }
+        for _ in 0..100 {
+            assert!(pace.looks());
+            pace.count(2);
         }
     }
 
     #[test]
-    fn a_second_packet_ends_it_and_a_turn_without_any_changes_nothing() {
-        let mut pace = Pace::default();
-        looks(&mut pace, 64 + 11);
-        pace.count(0);
-        assert_eq!(looks(&mut pace, 5), [false, false, false, false, true]);
-        pace.count(2);
-        assert!(!pace.is_one_by_one());
-        assert_eq!(looks(&mut pace, 64), [true; 64]);
+    fn a_turn_without_packets_changes_nothing() {
+        let mut pace = lull();
+        let expected = [[false; 15].as_slice(), &[true]].concat();
+        let looked: Vec<_> = (0..16)
+            .map(|_| {
+                pace.count(0);
+                looks(&mut pace, 1)[0]
+            })
+            .collect();
+        assert_eq!(looked, expected);
     }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::Cache;
 use easy_tun::{Batch, BatchLayout, Doze, QueueHandle};
 use interproto::HEADROOM;
 use nix::errno::Errno;
@@ -19,7 +20,7 @@ use super::WorkerEnded;
 use super::hands::{Hands, Moment};
 use super::pace::Pace;
 use crate::clock;
-use crate::datapath::{Refusal, Warmer};
+use crate::datapath::{Refusal, Rules, Warmer};
 use crate::privileges;
 use crate::shared::{Desk, Shared};
 use crate::supervision::Birth;
@@ -90,8 +91,12 @@ struct Worker<'s> {
     seat: &'s Seat,
     batch: Batch,
     pace: Pace,
+    /// Not on a kernel that cannot look for more packets meanwhile.
+    may_doze: bool,
     /// While it waits in `read` and not in `poll(2)`.
     doze: Option<Doze<'s>>,
+    /// The bell has rung since somebody looked at what it rings for; a worker that begins does not know what its predecessor has left.
+    is_called: bool,
     warmer: Warmer,
     hands: Hands<'s>,
 }
@@ -104,13 +109,24 @@ impl<'s> Worker<'s> {
         let queue = &*seat.shared.queues[seat.index];
         let batch = Batch::new(BatchLayout { headroom: HEADROOM, ..BatchLayout::default() }, queue.header());
         let (pace, warmer) = (Pace::default(), Warmer::default());
-        Self { queue, seat, batch, pace, doze: None, warmer, hands: Hands::new(seat) }
+        Self {
+            queue,
+            seat,
+            batch,
+            pace,
+            may_doze: true,
+            doze: None,
+            is_called: true,
+            warmer,
+            hands: Hands::new(seat),
+        }
     }
 
     fn run(mut self) -> io::Result<()> {
         privileges::give_up_all(&self.seat.shared.log);
         prepare_to_wait_for_locks();
         let seat = self.seat;
+        let mut rules = Cache::new(&seat.shared.rules);
         while seat.may_go_on() {
             let was_full = self.batch.is_full();
             self.batch.clear();
@@ -119,7 +135,7 @@ impl<'s> Worker<'s> {
                 self.wait()?;
             }
             seat.pulse.enter();
-            let turn = self.turn();
+            let turn = self.turn(rules.load());
             seat.pulse.leave();
             seat.desk().counters.count_allocations();
             turn?;
@@ -130,15 +146,15 @@ impl<'s> Worker<'s> {
     /// Sleeps until there is a packet, the bell rings or something is due. The packet may have been read then.
     fn wait(&mut self) -> io::Result<()> {
         let patience = self.patience();
-        if patience.is_none() && self.pace.is_one_by_one() && self.doze_off()? && self.sleep_in_read()? {
+        if patience.is_none() && self.may_doze && self.doze_off()? && self.sleep_in_read()? {
             return Ok(());
         }
         self.doze = None;
         self.poll(patience)
     }
 
-    /// Begins to wait in `read`: where packets come one by one, that saves a system call of three. `false` where it cannot, since the
-    /// bell rings or a predecessor has not come back yet.
+    /// Begins to wait in `read`, which saves a system call of three. `false` where it cannot, since the bell rings or a predecessor has not
+    /// come back yet.
     fn doze_off(&mut self) -> io::Result<bool> {
         if self.doze.is_none() {
             let seat = self.seat;
@@ -155,7 +171,7 @@ impl<'s> Worker<'s> {
         self.accept(read)
     }
 
-    fn poll(&self, patience: Option<Duration>) -> io::Result<()> {
+    fn poll(&mut self, patience: Option<Duration>) -> io::Result<()> {
         let bell = &self.seat.desk().bell;
         let mut waited = [self.queue.as_fd(), bell.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let patience = patience.map_or(PollTimeout::NONE, |patience| {
@@ -170,6 +186,7 @@ impl<'s> Worker<'s> {
         // What rings for a worker that has been replaced is for its successor.
         if waited[1].any() == Some(true) && self.seat.may_go_on() {
             bell.silence();
+            self.is_called = true;
         }
         Ok(())
     }
@@ -182,7 +199,7 @@ impl<'s> Worker<'s> {
     }
 
     /// One turn: the inbox, what is due, and one batch of packets.
-    fn turn(&mut self) -> io::Result<()> {
+    fn turn(&mut self, rules: &Rules) -> io::Result<()> {
         self.strike();
         if !self.seat.may_go_on() {
             self.drop_from(0);
@@ -191,9 +208,10 @@ impl<'s> Worker<'s> {
             return Ok(());
         }
         let shared: &Shared = &self.seat.shared;
-        let rules = shared.rules.load();
-        let moment = Moment { now: clock::now(), rules: &rules };
-        self.hands.begin(moment, self.queue);
+        let moment = Moment { now: clock::now(), rules };
+        // A ring that was not silenced yet is one that no `poll(2)` has met, since packets come without a break.
+        let is_called = std::mem::take(&mut self.is_called) || self.seat.desk().bell.rings();
+        self.hands.begin(moment, is_called, self.queue);
         let read = self.read();
         if shared.tables.nat.session_count() >= MANY_SESSIONS {
             self.warmer.warm(&shared.tables.nat, moment.rules, self.batch.iter(), moment.now);
@@ -220,39 +238,30 @@ impl<'s> Worker<'s> {
         self.seat.desk().counters.dropped_many(Refusal::Superseded.into(), left as u64);
     }
 
-    /// Reads what there is, behind the packet that ended the wait. What was read before an error is in the batch.
+    /// Reads what there is, or one packet where the pace says so. What was read before an error is in the batch.
     fn read(&mut self) -> io::Result<()> {
-        let looks = self.pace.looks();
-        if self.doze.is_some() {
-            if !looks || !self.more_waits()? {
-                return Ok(());
-            }
-            self.doze = None;
-        }
         // Not "while there is room": packets that are too long take none, and could come for ever.
-        let most = if looks { self.batch.layout().packets } else { 1 };
-        for _ in 0..most {
+        let most = if self.pace.looks() { self.batch.layout().packets } else { 1 };
+        for _ in self.batch.len()..most {
             // Before the read: a worker that was replaced leaves the packet to its successor.
             if !self.seat.may_go_on() {
                 break;
             }
             let Some(room) = self.batch.room() else { break };
-            let read = self.queue.try_read(room);
+            let read = match &self.doze {
+                None => self.queue.try_read(room),
+                Some(doze) => doze.read_more(room),
+            };
+            if matches!(&read, Err(error) if error.kind() == io::ErrorKind::Unsupported) {
+                self.may_doze = false;
+                break;
+            }
             if !self.accept(read)? {
                 break;
             }
             self.strike();
         }
         Ok(())
-    }
-
-    /// Whether a read would not have to wait.
-    fn more_waits(&self) -> io::Result<bool> {
-        match poll(&mut [PollFd::new(self.queue.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) {
-            Ok(ready) => Ok(ready > 0),
-            Err(Errno::EINTR) => Ok(true),
-            Err(errno) => Err(errno.into()),
-        }
     }
 
     /// Puts a frame that was read into the batch; `false` if there was none.
