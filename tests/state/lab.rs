@@ -11,7 +11,7 @@ use netlab::{Direction, Namespace, Server, Topology, Transfer, bulk_transfer};
 use crate::common::{Lab, PATIENCE, eventually, pause, through};
 
 /// What is older than this is never lost: a second, and room for a machine that is busy.
-const OLD_ENOUGH: Duration = Duration::from_secs(3);
+pub(crate) const OLD_ENOUGH: Duration = Duration::from_secs(3);
 
 /// Waits until what there is by now must be in the files.
 pub(crate) fn grow_old() {

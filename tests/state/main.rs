@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod crowd;
 mod folders;
 mod lab;
 mod survival;
