@@ -7,34 +7,54 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Nat64;
 
-/// A bit per number, from 1 on.
+/// A bit per number, from 1 on, and a bit per word of them that has one set: where nothing changes, little is looked at.
 #[derive(Debug)]
-pub(super) struct Marks(Box<[AtomicU64]>);
+pub(super) struct Marks {
+    words: Box<[AtomicU64]>,
+    marked: Box<[AtomicU64]>,
+}
 
 impl Marks {
     fn new(capacity: u32) -> Self {
-        Self((0..=capacity / 64).map(|_| AtomicU64::new(0)).collect())
+        let zeros = |count: u32| (0..count).map(|_| AtomicU64::new(0)).collect();
+        let words = capacity / 64 + 1;
+        Self { words: zeros(words), marked: zeros(words.div_ceil(64)) }
     }
 
     /// To be called after the change: who takes the mark sees what was written before it.
     fn set(&self, id: u32) {
-        if let Some(word) = self.0.get((id / 64) as usize) {
-            word.fetch_or(1 << (id % 64), Ordering::AcqRel);
+        let word = id / 64;
+        let (Some(bits), Some(marked)) =
+            (self.words.get(word as usize), self.marked.get((word / 64) as usize))
+        else {
+            return;
+        };
+        // Whoever set the first bit of a word marks it, after that: a taker in between comes again.
+        if bits.fetch_or(1 << (id % 64), Ordering::AcqRel) == 0 {
+            marked.fetch_or(1 << (word % 64), Ordering::AcqRel);
         }
     }
 
     fn take(&self, mut each: impl FnMut(u32)) {
-        for (number, word) in self.0.iter().enumerate() {
-            if word.load(Ordering::Relaxed) == 0 {
-                continue;
-            }
-            let mut bits = word.swap(0, Ordering::AcqRel);
-            while bits != 0 {
-                each(number as u32 * 64 + bits.trailing_zeros());
-                bits &= bits - 1;
-            }
+        for word in each_taken(&self.marked) {
+            let taken = each_taken(self.words.get(word as usize..=word as usize).unwrap_or_default());
+            taken.for_each(|bit| each(word * 64 + bit));
         }
     }
+}
+
+/// The numbers of the bits that are set; each of them is cleared before it is told.
+fn each_taken(words: &[AtomicU64]) -> impl Iterator<Item = u32> {
+    words.iter().zip(0_u32..).filter(|(word, _)| word.load(Ordering::Relaxed) != 0).flat_map(
+        |(word, number)| {
+            let mut bits = word.swap(0, Ordering::AcqRel);
+            std::iter::from_fn(move || {
+                let bit = (bits != 0).then(|| number * 64 + bits.trailing_zeros())?;
+                bits &= bits - 1;
+                Some(bit)
+            })
+        },
+    )
 }
 
 /// What has changed since it was last asked for.
@@ -68,7 +88,7 @@ impl Nat64 {
     /// The places of sessions of which something but their timer and their counts has changed since this was last asked, for
     /// [`Self::saved_session`]. None, unless [`track_changes`](super::NatConfig::track_changes) is set.
     ///
-    /// Reads a bit per session that there may be. Waits for nobody.
+    /// Reads a bit per 64 sessions that there may be, and one per session where something has changed. Waits for nobody.
     pub fn take_changed_sessions(&self, each: impl FnMut(u32)) {
         if let Some(changes) = &self.changes {
             changes.sessions.take(each);
@@ -90,14 +110,44 @@ mod tests {
 
     #[test]
     fn what_is_marked_is_taken_once() {
-        let marks = Marks::new(200);
-        for id in [1, 63, 64, 200, 64] {
-            marks.set(id);
+        let marks = Marks::new(20_000);
+        let all = [1, 63, 64, 200, 4095, 4096, 8191, 19_999, 20_000];
+        for _ in 0..2 {
+            for id in all.into_iter().chain([64, 25_000]) {
+                marks.set(id);
+            }
+            let mut taken = Vec::new();
+            marks.take(|id| taken.push(id));
+            assert_eq!(taken, all);
+            marks.take(|id| panic!("{id} was taken before"));
         }
-        marks.set(5000);
-        let mut taken = Vec::new();
-        marks.take(|id| taken.push(id));
-        assert_eq!(taken, [1, 63, 64, 200]);
-        marks.take(|id| panic!("{id} was taken before"));
+    }
+
+    #[test]
+    fn what_is_marked_while_others_are_taken_is_taken_then_or_later() {
+        const NUMBERS: u32 = 10_000;
+        let marks = Marks::new(NUMBERS);
+        let mut seen = vec![0_u32; NUMBERS as usize + 1];
+        std::thread::scope(|scope| {
+            let setters: Vec<_> = (0..2)
+                .map(|half| {
+                    let marks = &marks;
+                    scope.spawn(move || {
+                        for round in 0..20 {
+                            (1..=NUMBERS).filter(|id| (id + round) % 2 == half).for_each(|id| marks.set(id));
+                        }
+                    })
+                })
+                .collect();
+            while !setters.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+                marks.take(|id| seen[id as usize] += 1);
+            }
+        });
+        // What was marked last is still to be taken, and nothing else is.
+        seen.fill(0);
+        (1..=NUMBERS).for_each(|id| marks.set(id));
+        marks.take(|id| seen[id as usize] += 1);
+        assert!(seen[1..].iter().all(|times| *times == 1));
+        assert!(marks.words.iter().chain(&marks.marked).all(|word| word.load(Ordering::Relaxed) == 0));
     }
 }
