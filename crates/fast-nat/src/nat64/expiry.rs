@@ -16,6 +16,9 @@ const STEP: usize = ENDS;
 /// Empty slots of a shard's wheel that one call passes over at most.
 const EMPTY_SLOTS: u32 = 1024;
 
+/// For so many ticks after a look at all shards none is looked at again while there is no session.
+const QUIET_TICKS: u32 = 50;
+
 /// Shards whose lists are followed ahead: following one is waiting for one session after the other.
 const ABREAST: usize = 8;
 
@@ -36,6 +39,11 @@ impl Nat64 {
                 return true;
             }
         }
+        // Looked at now and then all the same, so that the wheels keep up.
+        let is_quiet = self.session_count() == 0;
+        if is_quiet && tick.saturating_sub(self.quiet_at.load(Ordering::Relaxed)) < QUIET_TICKS {
+            return false;
+        }
         let first = self.expiry_at.load(Ordering::Relaxed);
         let mut due = self.warm_due(first, tick, left);
         for step in 0..SHARDS as u32 {
@@ -52,6 +60,9 @@ impl Nat64 {
                 return true;
             }
             cell.swept.store(tick, Ordering::Relaxed);
+        }
+        if is_quiet {
+            self.quiet_at.store(tick, Ordering::Relaxed);
         }
         false
     }

@@ -123,6 +123,8 @@ pub struct Nat64 {
     events_lost: AtomicU64,
     contended: AtomicU64,
     most_touched: AtomicU64,
+    /// When all shards were looked at last while there was no session.
+    quiet_at: AtomicU32,
     /// The shard that expiry looks at next.
     expiry_at: AtomicU32,
     idle_at: AtomicU32,
@@ -183,6 +185,7 @@ impl Nat64 {
             events_lost: AtomicU64::new(0),
             contended: AtomicU64::new(0),
             most_touched: AtomicU64::new(0),
+            quiet_at: AtomicU32::new(0),
             expiry_at: AtomicU32::new(0),
             idle_at: AtomicU32::new(0),
             huge_at: AtomicUsize::new(0),
