@@ -32,8 +32,10 @@ pub struct Generation {
     pub plan: Plan,
     /// What the settings came of, without those mappings.
     pub base: Partial,
-    /// Mappings that were added at run time. They last until the process ends, or as long as whoever keeps them says.
+    /// Mappings that were added at run time. [`crate::state`] keeps them.
     pub added: Mappings,
+    /// Mappings that flags and file give and that were removed at run time, until the file is read anew.
+    pub removed: Mappings,
     /// Settings of the file that wait for a restart, by their keys.
     pub pending: Vec<&'static str>,
     /// How the tables were made.
@@ -68,6 +70,7 @@ impl Generation {
             plan,
             base: partial,
             added: Mappings::default(),
+            removed: Mappings::default(),
             pending: Vec::new(),
             gauges,
         }

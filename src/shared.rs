@@ -30,7 +30,7 @@ use crate::generation::{Generation, Placed};
 use crate::kernel::sysctl::Forwarding;
 use crate::records::{Record, Recorder};
 use crate::reload::Reloads;
-use crate::state;
+use crate::state::{self, Keeping, Lasts};
 use crate::supervision::{Board, Slot};
 
 /// Answers that may lie unread in one worker's inbox. One answer is 40 bytes; when the inbox is full the answer is
@@ -274,6 +274,18 @@ impl Shared {
     pub fn has_started(&self) -> bool {
         let runs = |concern| self.board.of(concern).state == crate::supervision::State::Running;
         crate::supervision::Concern::ALL.into_iter().all(runs) && self.kernel.lock().seen.is_some()
+    }
+
+    /// Writes the mappings of run time, unless the file has them already, and says how long they last. Waits for the disk.
+    pub fn keep_mappings(&self) -> Lasts {
+        match self.state.mappings.keep(|| self.generation(), &self.log) {
+            Some(Ok(())) => Lasts::ForGood,
+            Some(Err(because)) => Lasts::UntilTheEnd(because),
+            None => Lasts::UntilTheEnd(match &self.state.keeping {
+                Keeping::Impossible(because) => format!("it runs without state: {because}"),
+                Keeping::Off | Keeping::In(_) => "no state is kept".to_owned(),
+            }),
+        }
     }
 
     /// Which lock is not given back within `patience`, if there is one: a thread hangs with it.

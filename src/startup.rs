@@ -24,22 +24,24 @@ use crate::actors::routes::{RoutesBlueprint, describe_allowed};
 use crate::actors::sessions::{SessionsBlueprint, flow_of};
 use crate::actors::tun::TunBlueprint;
 use crate::config::{
-    Configuration, ControlSocket, DEFAULT_PROMETHEUS, OnExit, Prometheus, Settings, control_socket_of,
+    Configuration, ControlSocket, DEFAULT_PROMETHEUS, Mappings, OnExit, Prometheus, Settings,
+    control_socket_of,
 };
 use crate::datapath::Tables;
 use crate::datapath::fragments::{self, Fragments};
 use crate::datapath::join::Joins;
 use crate::error::chain;
 use crate::exit::Exit;
-use crate::generation::{self, Generation, Placed};
+use crate::generation::{self, Placed};
 use crate::kernel::preflight::{self, Intent, NoDefaultPool, Problem};
 use crate::kernel::sysctl::{SysctlError, Sysctls};
 use crate::kernel::{LINK_ALIAS, masquerade};
 use crate::plan::Plan;
 use crate::records::{self, Record, Recorder, RecordsConfig, What};
 use crate::reload::Reloads;
+use crate::reload::again::Begun;
 use crate::shared::{Desk, Records, Shared};
-use crate::state::{self, FolderError, Opened, Restoring};
+use crate::state::{self, FolderError, Left, Opened, Restoring};
 use crate::supervision::{Board, Child, Concern};
 use crate::who_had;
 
@@ -155,9 +157,11 @@ pub async fn set_up(
 ) -> Result<SetUp, StartError> {
     let handle = rtnl::Handle::open()?;
     let snapshot = handle.snapshot().await?;
-    let plan = Plan::settle(&configuration.settings, &snapshot)?;
-    let generation = Generation::first(configuration, plan);
-    let (settings, plan) = (&generation.settings, &generation.plan);
+    let interface = configuration.settings.interface.clone();
+    let left = configuration.settings.state_dir.as_deref();
+    let left = left.map_or_else(Left::default, |folder| Left::read(folder, &interface));
+    let begun = Begun::new(configuration, &left.changes, &snapshot)?;
+    let (settings, plan) = (&begun.generation.settings, &begun.generation.plan);
     let (pools, prefixes) = (plan.claimed(settings), settings.prefix_nets());
     let intent = Intent { interface: &settings.interface, pools: &pools, prefixes: &prefixes };
     let problems = preflight::check(&intent, &snapshot);
@@ -167,17 +171,10 @@ pub async fn set_up(
     let desks = (0..settings.num_queues).map(|_| Desk::new()).collect::<io::Result<_>>();
     let desks = desks.map_err(StartError::Desks)?;
     let deterministic = who_had::plan(settings).transpose()?;
+    let tables = tables(plan, settings)?;
+    let (begun, placed) = place(begun, &tables, &snapshot)?;
+    let (settings, plan) = (&begun.generation.settings, &begun.generation.plan);
     let rules = plan.rules(settings, &snapshot);
-    let tables = Tables {
-        leases: lease_table(plan, settings),
-        nat: Nat64::new(plan.nat(settings))?,
-        fragments: Fragments::new(fragments::Limits {
-            memory: settings.fragments.memory,
-            timeout: settings.fragments.timeout,
-            ..fragments::Limits::DEFAULT
-        }),
-        secret: std::hash::RandomState::new(),
-    };
     let device = DeviceBuilder::new(&settings.interface)
         .mtu(settings.mtu)
         .queues(settings.num_queues)
@@ -186,9 +183,7 @@ pub async fn set_up(
         .build()?;
     let sysctls = Sysctls::default();
     let made = Made { device: &device, sysctls: &sysctls, handle: &handle, settings, log };
-    let mut placed = Placed::default();
     let prepared = async {
-        generation::place(&tables, &mut placed, &generation).map_err(StartError::StaticPair)?;
         // Behind the device, like the address for metrics.
         let mut state = Opened::open(settings.state_dir.as_deref(), &settings.interface, log)?;
         let (recorder, guard) = start_records(settings, deterministic.as_ref(), log)?;
@@ -201,6 +196,7 @@ pub async fn set_up(
             nat: &tables.nat,
             leases: &tables.leases,
         };
+        state.restore_mappings(&left, &begun)?;
         state.restore(&restoring).map_err(StartError::Restore)?;
         record_restored(&restoring, &records);
         // Behind the device: a second router of the same name is told about the name, not about the port.
@@ -224,10 +220,9 @@ pub async fn set_up(
 
     let (state, keeper) = state.split();
     let joins = joins(settings, device.offloads());
-    let interface = settings.interface.clone();
     let shared = Shared {
         log: log.clone(),
-        generation: ArcSwap::from_pointee(generation),
+        generation: ArcSwap::from_pointee(begun.generation),
         number: AtomicU64::new(1),
         placed: Mutex::new(placed),
         interface,
@@ -253,8 +248,38 @@ pub async fn set_up(
         board: Arc::new(Board::default()),
     };
     let shared = Arc::new(shared);
+    // What no longer fits is not tried again at the next start.
+    shared.keep_mappings();
     let state = keeper.and_then(|keeper| keeper.start(&shared));
     Ok(SetUp { shared, device, sysctls, state, _records: records_guard })
+}
+
+fn tables(plan: &Plan, settings: &Settings) -> Result<Tables, StartError> {
+    Ok(Tables {
+        leases: lease_table(plan, settings),
+        nat: Nat64::new(plan.nat(settings))?,
+        fragments: Fragments::new(fragments::Limits {
+            memory: settings.fragments.memory,
+            timeout: settings.fragments.timeout,
+            ..fragments::Limits::DEFAULT
+        }),
+        secret: std::hash::RandomState::new(),
+    })
+}
+
+/// Places the mappings of the first generation. Those that an earlier run was told are done without where that cannot be.
+fn place(begun: Begun, tables: &Tables, snapshot: &Snapshot) -> Result<(Begun, Placed), StartError> {
+    let mut placed = Placed::default();
+    let begun = match generation::place(tables, &mut placed, &begun.generation) {
+        Ok(_) => begun,
+        Err(why) if begun.generation.added == Mappings::default() => return Err(StartError::StaticPair(why)),
+        Err(why) => {
+            let begun = begun.without_added(&why, snapshot)?;
+            generation::place(tables, &mut placed, &begun.generation).map_err(StartError::StaticPair)?;
+            begun
+        }
+    };
+    Ok((begun, placed))
 }
 
 /// The table of leases; it notes what changes, if somebody keeps a copy.
@@ -305,6 +330,9 @@ impl SetUp {
 
     /// The last of the state is written. A clean end need do no more: the files are always such that they can be gone on with.
     pub fn finish_state(&self) {
+        if self.shared.state.mappings.failing().is_some() {
+            self.shared.keep_mappings();
+        }
         let Some(state) = &self.state else { return };
         if !state.finish(state::FAREWELL) {
             warn!(

@@ -32,13 +32,13 @@ pub enum Command {
     DropSession(DropSession),
     /// End the lease of one address.
     DropLease(DropLease),
-    /// Forward a port to a host, until the router ends.
+    /// Forward a port to a host.
     AddForward(Forward),
-    /// Forward a port no longer. One of the file comes back with the next reload or start.
+    /// Forward a port no longer. One of the file comes back with the next reload.
     RemoveForward(Mapping),
-    /// Give a host an address for itself, until the router ends.
+    /// Give a host an address for itself.
     AddStatic(Pair),
-    /// Take such an address away. One of the file comes back with the next reload or start.
+    /// Take such an address away. One of the file comes back with the next reload.
     RemoveStatic(DropLease),
 }
 

@@ -17,6 +17,7 @@ use crate::generation::{Generation, NotChanged};
 use crate::kernel::masquerade;
 use crate::kernel::preflight::{self, Intent};
 use crate::shared::Shared;
+use crate::state::Lasts;
 use crate::supervision::Unavailable;
 
 /// How long `sessions` may take to put a generation into force, and how long a restarted one is waited for.
@@ -35,6 +36,8 @@ pub struct Wanted {
     pub base: Partial,
     /// What was added at run time.
     pub added: Mappings,
+    /// What was removed at run time, and is not in `base` for that reason.
+    pub removed: Mappings,
     /// Settings that wait for a restart.
     pub pending: Vec<&'static str>,
 }
@@ -45,6 +48,7 @@ impl Wanted {
         Self {
             base: generation.base.clone(),
             added: generation.added.clone(),
+            removed: generation.removed.clone(),
             pending: generation.pending.clone(),
         }
     }
@@ -70,9 +74,37 @@ impl Refused {
     }
 }
 
-/// Puts into force what `make` makes of the generation that holds: all of it, or nothing. The answer is the generation that holds then;
-/// `false`: it held already.
+/// What a change has come to.
+#[derive(Debug, Clone)]
+pub struct Changed {
+    /// The generation that holds then.
+    pub generation: Arc<Generation>,
+    /// Whether it did not hold before.
+    pub has_changed: bool,
+    /// How long the mappings of run time last that are in it.
+    pub lasts: Lasts,
+}
+
+/// Puts into force what `make` makes of the generation that holds: all of it, or nothing. Behind that the mappings of run time are
+/// written: a crash in between leaves those of before, and nobody was told of the new ones.
 pub async fn change(
+    shared: &Arc<Shared>,
+    make: impl Fn(&Generation) -> Result<Wanted, Refused>,
+) -> Result<Changed, Refused> {
+    let (generation, has_changed) = put(shared, make).await?;
+    let lasts = keep(shared).await;
+    Ok(Changed { generation, has_changed, lasts })
+}
+
+/// Writes the mappings of run time, unless the file has them already.
+async fn keep(shared: &Arc<Shared>) -> Lasts {
+    let own = Arc::clone(shared);
+    // Not on this thread, which others need: the disk takes its time.
+    let kept = tokio::task::spawn_blocking(move || own.keep_mappings()).await;
+    kept.unwrap_or_else(|lost| Lasts::UntilTheEnd(lost.to_string()))
+}
+
+async fn put(
     shared: &Arc<Shared>,
     make: impl Fn(&Generation) -> Result<Wanted, Refused>,
 ) -> Result<(Arc<Generation>, bool), Refused> {
@@ -110,14 +142,14 @@ impl From<Refused> for Failed {
 }
 
 async fn attempt(shared: &Arc<Shared>, before: &Generation, wanted: Wanted) -> Result<(), Failed> {
-    let Wanted { base, added, pending } = wanted;
+    let Wanted { base, added, removed, pending } = wanted;
     let configured = base.with(&added).configure(Vec::new());
     let Configuration { settings, .. } =
         configured.map_err(|problems| Refused::Wrong(problems.to_string()))?;
     let handle = rtnl::Handle::open().map_err(|error| Refused::because(&error))?;
     let snapshot = handle.snapshot().await.map_err(|error| Refused::because(&error))?;
     let plan = before.plan.follow(&settings, &snapshot).map_err(|error| Refused::because(&error))?;
-    let next = Generation { base, added, pending, ..before.next(settings, plan) };
+    let next = Generation { base, added, removed, pending, ..before.next(settings, plan) };
     check(&next, &snapshot)?;
     let listener = listener(shared, before, &next)?;
     make_way(shared, &handle, before, &next, &snapshot).await?;
@@ -132,7 +164,7 @@ async fn attempt(shared: &Arc<Shared>, before: &Generation, wanted: Wanted) -> R
 }
 
 /// Everything that would keep a router with these settings from starting.
-fn check(next: &Generation, snapshot: &Snapshot) -> Result<(), Refused> {
+pub(super) fn check(next: &Generation, snapshot: &Snapshot) -> Result<(), Refused> {
     let (settings, plan) = (&next.settings, &next.plan);
     let (nets, prefixes) = (plan.claimed(settings), settings.prefix_nets());
     let intent = Intent { interface: &settings.interface, pools: &nets, prefixes: &prefixes };

@@ -9,8 +9,10 @@
 //! - [`classes`] says of each setting whether it can change while the router runs. What cannot is left as it is, and waits.
 //! - [`change`] makes the next generation and checks it as a start does: against itself, the kernel's routes and addresses, and what the
 //!   tables hold. Routes and masquerade rules that it needs are there before it holds.
+//! - [`again`] makes the first generation of a run, with the mappings that an earlier one was told.
 //! - [`reader`] reads the file when it is told to, or when the file has changed.
 
+pub mod again;
 pub mod change;
 pub mod classes;
 pub mod reader;

@@ -12,7 +12,7 @@ use slog::{Logger, error, info, warn};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::change::{Refused, Wanted, change};
+use super::change::{Changed, Refused, Wanted, change};
 use super::classes::sort;
 use crate::cli::Flags;
 use crate::config::{self, Configuration, Problems};
@@ -123,10 +123,11 @@ impl Reader {
         let file_goes_first = |before: &Generation, drop_added: bool| {
             let (base, pending) = sort(before, &wanted);
             let added = if drop_added { config::Mappings::default() } else { before.added.clone() };
-            Wanted { base, added, pending }
+            // What was removed is back: the file says so anew.
+            Wanted { base, added, removed: config::Mappings::default(), pending }
         };
         let kept = change(&self.shared, |before| Ok(file_goes_first(before, false))).await;
-        let (generation, has_changed) = match kept {
+        let Changed { generation, has_changed, .. } = match kept {
             Err(Refused::Wrong(why)) if self.has_added() => {
                 let without = change(&self.shared, |before| Ok(file_goes_first(before, true))).await;
                 let applied = without.map_err(|_| why.clone())?;

@@ -14,6 +14,8 @@ pub(super) const SNAPSHOT: &str = "snapshot";
 const NEW_SNAPSHOT: &str = "snapshot.new";
 const JOURNAL: &str = "journal-";
 const SET_ASIDE: &str = "set-aside";
+pub(super) const MAPPINGS: &str = "mappings";
+const NEW_MAPPINGS: &str = "mappings.new";
 
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +88,14 @@ impl Folder {
         self.path.join(format!("{JOURNAL}{generation}"))
     }
 
+    pub(super) fn mappings(&self) -> PathBuf {
+        self.path.join(MAPPINGS)
+    }
+
+    pub(super) fn new_mappings(&self) -> PathBuf {
+        self.path.join(NEW_MAPPINGS)
+    }
+
     /// The generations of the journals that there are, in order.
     pub(super) fn journals(&self) -> io::Result<Vec<u64>> {
         let mut generations = Vec::new();
@@ -121,6 +131,19 @@ impl Folder {
         }
         self.sync()?;
         Ok(aside)
+    }
+
+    /// Moves the file of mappings there, beside what lies there already. Says where it is then.
+    pub(super) fn set_mappings_aside(&self) -> io::Result<PathBuf> {
+        let aside = self.path.join(SET_ASIDE);
+        match DirBuilder::new().mode(FOLDER_MODE).create(&aside) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let path = aside.join(MAPPINGS);
+        fs::rename(self.mappings(), &path)?;
+        self.sync()?;
+        Ok(path)
     }
 }
 

@@ -13,6 +13,7 @@
 //! - **Nothing is trusted that is not as it was written.** Files are checksummed and have a version. What a crash tore off the end of the
 //!   journal is left out; anything else that is wrong sets all of it aside, and the router starts without.
 //! - **What no longer fits the configuration** is dropped, one by one, and counted by reason.
+//! - **Mappings of run time** are in a file of their own, which is written before whoever asked for one is told that it is kept.
 //! - **Whatever fails does not stop the router.** It runs on without state, and says so.
 //!
 //! Worst-case memory: while reading, what is in the files; while writing, what has changed within 250 ms, and 512 KiB.
@@ -21,6 +22,7 @@ mod files;
 mod folder;
 mod format;
 mod image;
+mod mappings;
 mod read;
 mod restore;
 mod sink;
@@ -29,6 +31,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,8 +43,10 @@ use slog::{Logger, info, o, warn};
 
 pub use folder::FolderError;
 pub use format::VERSION;
+pub use mappings::{Changes, Lasts, Left, Set, Store};
 pub use restore::{Dropped, Entry, Outcome, Restoring};
 
+use crate::reload::again::Begun;
 use crate::shared::Shared;
 use crate::supervision::faults::Faults;
 use folder::Folder;
@@ -86,6 +91,8 @@ pub struct Status {
     pub journal_bytes: AtomicU64,
     /// Failures to write so far.
     pub write_errors: AtomicU64,
+    /// Where mappings of run time are kept.
+    pub mappings: Store,
     /// Faults that tests inject.
     pub faults: Faults,
     failing: Mutex<Option<String>>,
@@ -104,6 +111,7 @@ impl Status {
             snapshot_at: AtomicU64::new(0),
             journal_bytes: AtomicU64::new(0),
             write_errors: AtomicU64::new(0),
+            mappings: Store::default(),
             faults: Faults::default(),
             failing: Mutex::default(),
             is_ending: Mutex::default(),
@@ -119,6 +127,9 @@ impl Status {
         }
         if let Some(because) = &*self.failing.lock() {
             notes.push(format!("the state cannot be written just now: {because}"));
+        }
+        if let Some(because) = self.mappings.failing() {
+            notes.push(format!("mappings of run time are not kept just now: {because}"));
         }
         notes
     }
@@ -160,7 +171,7 @@ pub struct Opened {
 
 #[derive(Debug)]
 struct Kept {
-    folder: Folder,
+    folder: Arc<Folder>,
     image: Option<Box<Image>>,
     boot: [u8; 16],
     start: Instant,
@@ -177,7 +188,7 @@ impl Opened {
         };
         let start = Instant::now();
         let folder = match Folder::take(base, interface) {
-            Ok(folder) => folder,
+            Ok(folder) => Arc::new(folder),
             Err(error @ FolderError::InUse { .. }) => return Err(error),
             Err(error @ FolderError::Unusable { .. }) => {
                 warn!(log, "runs without state: a restart ends all sessions; give it another folder with --state-dir, or say \
@@ -224,7 +235,48 @@ impl Opened {
         if outcome.all_dropped() > 0 {
             warn!(self.log, "some of the state no longer fits and was dropped"; "what" => outcome.describe_dropped());
         }
-        self.status.outcome = Some(outcome);
+        self.status.outcome.get_or_insert_default().add(outcome);
+        Ok(())
+    }
+
+    /// What has become of the mappings of run time that an earlier run was told: those that are dropped are said one by one, and the file
+    /// says from now on what holds. `left`: what was read of it.
+    pub fn restore_mappings(&mut self, left: &Left, begun: &Begun) -> Result<(), FolderError> {
+        let Some(kept) = &self.kept else { return Ok(()) };
+        let (folder, log) = (&kept.folder, &self.log);
+        if !mappings::is_same(folder, left) {
+            let source =
+                io::Error::other("another router has changed its mappings in this very moment; start again");
+            return Err(FolderError::Unusable { path: folder.mappings(), source });
+        }
+        let move_aside = || {
+            let aside = mappings::set_aside(folder);
+            aside.map_or_else(|error| format!("nowhere ({error})"), |path| path.display().to_string())
+        };
+        if let Some(because) = &left.damage {
+            warn!(log, "the mappings of run time that were found cannot be trusted and are not used; those of the settings hold";
+                "because" => because, "moved_to" => move_aside());
+            self.status
+                .set_aside
+                .get_or_insert_with(|| format!("{}: {because}", folder.mappings().display()));
+        }
+        for (mapping, why) in &begun.dropped {
+            warn!(log, "a mapping of run time no longer fits and was dropped"; "mapping" => mapping, "because" => why);
+        }
+        if !begun.dropped.is_empty() {
+            info!(log, "the file of mappings of before is kept for a person to look at"; "moved_to" => move_aside());
+        }
+        if begun.restored > 0 {
+            info!(log, "mappings of run time restored"; "mappings" => begun.restored, "dropped" => begun.dropped.len());
+        }
+        let mut outcome = Outcome::default();
+        (0..begun.restored).for_each(|_| outcome.count(Entry::Mapping, Ok(())));
+        begun.dropped.iter().for_each(|_| outcome.count(Entry::Mapping, Err(Dropped::Conflict)));
+        if outcome != Outcome::default() {
+            self.status.outcome.get_or_insert_default().add(outcome);
+        }
+        let is_whole = left.damage.is_none() && begun.dropped.is_empty();
+        self.status.mappings = Store::new(Arc::clone(folder), is_whole.then(|| left.changes.clone()));
         Ok(())
     }
 
@@ -245,7 +297,7 @@ impl Opened {
 #[derive(Debug)]
 pub struct Keeper {
     status: Arc<Status>,
-    folder: Folder,
+    folder: Arc<Folder>,
     boot: [u8; 16],
     log: Logger,
 }

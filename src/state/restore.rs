@@ -44,11 +44,13 @@ pub enum Entry {
     Block,
     /// A lease of a whole address.
     Lease,
+    /// A port forward or static pair that was added or removed while the router ran.
+    Mapping,
 }
 
 impl Entry {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Session, Self::Block, Self::Lease];
+    pub const ALL: [Self; 4] = [Self::Session, Self::Block, Self::Lease, Self::Mapping];
 
     /// The word in logs and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -56,6 +58,7 @@ impl Entry {
             Self::Session => "session",
             Self::Block => "block",
             Self::Lease => "lease",
+            Self::Mapping => "mapping",
         }
     }
 }
@@ -69,12 +72,18 @@ pub enum Dropped {
     NoPrefix,
     /// Its host may not use the router any more, or may not reach this destination.
     NotAllowed,
+    /// The settings stand against it.
+    Conflict,
 }
 
 impl Dropped {
     /// All of them.
     pub fn all() -> impl Iterator<Item = Self> {
-        NotRestored::ALL.into_iter().map(Self::Refused).chain([Self::NoPrefix, Self::NotAllowed])
+        NotRestored::ALL.into_iter().map(Self::Refused).chain([
+            Self::NoPrefix,
+            Self::NotAllowed,
+            Self::Conflict,
+        ])
     }
 
     /// The word in logs and metrics.
@@ -83,6 +92,7 @@ impl Dropped {
             Self::Refused(reason) => reason.as_str(),
             Self::NoPrefix => "no_prefix",
             Self::NotAllowed => "not_allowed",
+            Self::Conflict => "conflict",
         }
     }
 }
@@ -105,14 +115,14 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn count(&mut self, entry: Entry, result: Result<(), Dropped>) {
+    pub(super) fn count(&mut self, entry: Entry, result: Result<(), Dropped>) {
         match result {
             Ok(()) => *self.restored.entry(entry).or_insert(0) += 1,
             Err(reason) => *self.dropped.entry((entry, reason.as_str())).or_insert(0) += 1,
         }
     }
 
-    fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: Self) {
         for (entry, count) in other.restored {
             *self.restored.entry(entry).or_insert(0) += count;
         }

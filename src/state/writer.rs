@@ -58,7 +58,7 @@ const BATCH: usize = 4096;
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) status: Arc<Status>,
-    pub(super) folder: Folder,
+    pub(super) folder: Arc<Folder>,
     pub(super) identity: Identity,
     pub(super) log: Logger,
     /// The journal, as long as all of it is written. Without one a row of files of its own is begun.

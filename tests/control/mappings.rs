@@ -50,7 +50,7 @@ fn a_forward_that_is_added_leads_to_its_host_and_one_that_is_removed_does_not() 
     drop_sessions(&lab);
     assert!(!is_served(&lab, "203.0.113.1:8000"));
     let added = ctl(&lab, &["add-forward", "tcp", "203.0.113.1", "80", &host, "--host-port", "8080"]);
-    assert!(added["lasts"].as_str().unwrap().starts_with("until the router ends"), "{added}");
+    assert!(added["lasts"].as_str().unwrap().starts_with("also over a restart"), "{added}");
     assert!(is_served(&lab, "203.0.113.1:80"));
     let mappings = list(&ctl(&lab, &["list-mappings"]), "forwards");
     assert_eq!((mappings.len(), &mappings[0]["from"]), (1, &"control socket".into()), "{mappings:?}");

@@ -12,4 +12,5 @@ mod common;
 mod crowd;
 mod folders;
 mod lab;
+mod mappings;
 mod survival;

@@ -6,19 +6,15 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use slog::{Logger, info};
 
-use crate::config::{ForwardProtocol, Partial, PartialForward, Placed, Settings, StaticPair, Text};
+use crate::config::{ForwardProtocol, Partial, PartialForward, Placed, Settings, StaticPair};
 use crate::control::{ErrorKind, Failure, Forward, Mapping, Pair};
 use crate::generation::Generation;
 use crate::reload::change::{Refused, Wanted, change};
 use crate::shared::Shared;
 
-/// How long a mapping lasts that was added here. Who keeps mappings over a restart says so in its place.
-const LASTS: &str = "until the router ends; write it into the configuration file to keep it";
-const COMES_BACK: &str = "it is in the configuration file, and comes back with the next reload or start";
-
-fn placed<T>(value: T) -> Placed<T> {
-    Placed::by_flag("control socket", value)
-}
+/// What is said of a mapping of the settings that was removed.
+const COMES_BACK: &str =
+    "it is in the configuration file, and comes back when that is reloaded (SIGHUP, or a new text)";
 
 fn failure(refused: &Refused) -> Failure {
     let kind = match refused {
@@ -34,24 +30,19 @@ pub(super) async fn add_forward(
     forward: &Forward,
     log: &Logger,
 ) -> Result<Value, Failure> {
-    let Forward { protocol, address, port, host, host_port, prefix } = *forward;
-    let given = PartialForward {
-        protocol: placed(protocol),
-        address: placed(address),
-        port: placed(port),
-        host: placed(host),
-        host_port: host_port.map(placed),
-        prefix: prefix.map(|Text(prefix)| placed(prefix)),
-    };
+    let Forward { protocol, address, port, host, .. } = *forward;
+    let given = forward.placed();
     let add = |before: &Generation| {
         let mut wanted = Wanted::of(before);
         wanted.added.forwards.push(given.clone());
         Ok(wanted)
     };
-    change(shared, add).await.map_err(|refused| failure(&refused))?;
+    let changed = change(shared, add).await.map_err(|refused| failure(&refused))?;
     info!(log, "forward added by request"; "protocol" => word(protocol), "address" => %address, "port" => port,
         "host" => %host);
-    Ok(json!({ "added": format!("{} {address} port {port}", word(protocol)), "host": host, "lasts": LASTS }))
+    Ok(
+        json!({ "added": format!("{} {address} port {port}", word(protocol)), "host": host, "lasts": changed.lasts.to_string() }),
+    )
 }
 
 pub(super) async fn remove_forward(
@@ -74,26 +65,26 @@ pub(super) async fn remove_forward(
         }
         let mut wanted = Wanted::of(before);
         wanted.added.forwards.retain(|forward| !is_it(forward));
-        wanted.base.forwards.retain(|forward| !is_it(forward));
+        wanted.removed.forwards.extend(wanted.base.forwards.extract_if(.., |forward| is_it(forward)));
         Ok(wanted)
     };
     let is_of_file = |base: &Partial| base.forwards.iter().any(is_it);
     let note = is_of_file(&shared.generation().base).then_some(COMES_BACK);
-    change(shared, remove).await.map_err(|refused| failure(&refused))?;
+    let changed = change(shared, remove).await.map_err(|refused| failure(&refused))?;
     info!(log, "forward removed by request"; "protocol" => word(protocol), "address" => %address, "port" => port);
-    Ok(json!({ "removed": name, "note": note }))
+    Ok(json!({ "removed": name, "lasts": changed.lasts.to_string(), "note": note }))
 }
 
 pub(super) async fn add_static(shared: &Arc<Shared>, pair: Pair, log: &Logger) -> Result<Value, Failure> {
     let Pair { address, host } = pair;
     let add = |before: &Generation| {
         let mut wanted = Wanted::of(before);
-        wanted.added.static_pairs.push(placed(StaticPair { host, address }));
+        wanted.added.static_pairs.push(pair.placed());
         Ok(wanted)
     };
-    change(shared, add).await.map_err(|refused| failure(&refused))?;
+    let changed = change(shared, add).await.map_err(|refused| failure(&refused))?;
     info!(log, "static pair added by request"; "address" => %address, "host" => %host);
-    Ok(json!({ "added": address, "host": host, "lasts": LASTS }))
+    Ok(json!({ "added": address, "host": host, "lasts": changed.lasts.to_string() }))
 }
 
 pub(super) async fn remove_static(
@@ -109,13 +100,13 @@ pub(super) async fn remove_static(
         }
         let mut wanted = Wanted::of(before);
         wanted.added.static_pairs.retain(|pair| !is_it(pair));
-        wanted.base.static_pairs.retain(|pair| !is_it(pair));
+        wanted.removed.static_pairs.extend(wanted.base.static_pairs.extract_if(.., |pair| is_it(pair)));
         Ok(wanted)
     };
     let note = shared.generation().base.static_pairs.iter().any(is_it).then_some(COMES_BACK);
-    change(shared, remove).await.map_err(|refused| failure(&refused))?;
+    let changed = change(shared, remove).await.map_err(|refused| failure(&refused))?;
     info!(log, "static pair removed by request"; "address" => %address);
-    Ok(json!({ "removed": address, "note": note }))
+    Ok(json!({ "removed": address, "lasts": changed.lasts.to_string(), "note": note }))
 }
 
 fn word(protocol: ForwardProtocol) -> &'static str {
