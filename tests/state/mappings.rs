@@ -185,6 +185,10 @@ fn an_answer_says_so_where_a_mapping_cannot_be_kept_and_the_mapping_holds_for_th
     let ready = router.get("/readyz").unwrap();
     assert!(ready.status == 200 && ready.text().contains("note: mappings of run time are not kept just now"));
     std::fs::remove_dir(&in_the_way).unwrap();
+    // A clean end tries once more.
+    router.end();
+    let router = Router::start(&lab, &flags);
+    assert_eq!(listed(&lab).0, [81, 8000]);
     let said = lasts(&add(&lab, "82", "8082"));
     assert!(said.starts_with("also over a restart"), "{said}");
     assert_eq!(router.get("/readyz").unwrap().text(), "ready\n");
