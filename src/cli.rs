@@ -133,6 +133,9 @@ pub struct Flags {
     /// What a clean end does with device, routes and nftables table [default: remove].
     #[arg(long, value_name = "WHAT")]
     pub on_exit: Option<OnExit>,
+    /// A thread that is busy with one thing for longer hangs, and is replaced: seconds, or 500ms, 1m ... [default: 2s].
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub hang_after: Option<Duration>,
     /// Serve /metrics, /healthz and /readyz there, or off [default: 127.0.0.1:9464].
     #[arg(long, value_name = "ADDR")]
     pub prometheus: Option<Prometheus>,
@@ -197,6 +200,7 @@ impl Flags {
                 none: self.no_state.then(|| Placed::by_flag("--no-state", true)),
             },
             on_exit: self.on_exit.map(|value| Placed::by_flag("--on-exit", value)),
+            hang_after: self.hang_after.map(|value| Placed::by_flag("--hang-after", value)),
             prometheus: self.prometheus.map(|value| Placed::by_flag("--prometheus", value)),
             control_socket: if self.no_control {
                 Some(Placed::by_flag("--no-control", ControlSocket::Off))

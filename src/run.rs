@@ -81,7 +81,8 @@ async fn live(start: Start, log: &Logger) -> Exit {
         }
     };
     let tables = Arc::clone(&made.shared);
-    let overseer = Overseer::new(made.children(), Arc::clone(&made.shared.board), Limits::default(), log)
+    let limits = Limits::of(&made.shared.generation().settings);
+    let overseer = Overseer::new(made.children(), Arc::clone(&made.shared.board), limits, log)
         .with_watchdog(Watchdog::new(WATCH_EVERY, log))
         .with_locks(Box::new(move || tables.stuck(LOCK_PATIENCE)));
     let announcer = actix_rt::spawn(announce(Arc::clone(&made.shared)));
@@ -155,9 +156,10 @@ async fn read_anew(mut reader: Reader, mut told: mpsc::Receiver<()>) {
     }
 }
 
-/// Logs when the router becomes ready, and why it is so no longer.
+/// Logs when the router becomes ready, and why it is so no longer. The service manager is told of notes as well.
 async fn announce(shared: Arc<Shared>) {
     let mut before: Option<Vec<String>> = None;
+    let mut last = String::new();
     let mut told = false;
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -171,16 +173,22 @@ async fn announce(shared: Arc<Shared>) {
             service::ready(&shared.log);
             told = true;
         }
+        let notes = shared.notes().join("; ");
+        let status = match (problems.is_empty(), notes.is_empty()) {
+            (true, true) => "ready".to_owned(),
+            (true, false) => format!("ready; {notes}"),
+            (false, _) => format!("not ready: {}", problems.join("; ")),
+        };
+        if status != last {
+            service::status(&status, &shared.log);
+            last = status;
+        }
         if before.as_ref() == Some(&problems) {
             continue;
         }
         if problems.is_empty() {
-            let notes = shared.notes().join("; ");
-            let status = if notes.is_empty() { "ready".to_owned() } else { format!("ready; {notes}") };
-            service::status(&status, &shared.log);
             info!(shared.log, "ready"; "interface" => &shared.interface, "notes" => notes);
         } else {
-            service::status(&format!("not ready: {}", problems.join("; ")), &shared.log);
             warn!(shared.log, "not ready"; "because" => problems.join("; "));
         }
         before = Some(problems);

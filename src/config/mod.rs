@@ -61,6 +61,10 @@ pub const DEFAULT_MTU: u16 = 9216;
 /// a traceroute of many hosts at once must still get its answers.
 pub const DEFAULT_ICMP_ERRORS_PER_SECOND: u32 = 1000;
 
+/// How long a thread may be busy with one thing where nothing is given. A handler takes milliseconds, and a thread waits a tenth of a
+/// second for a processor where six others want one.
+pub const DEFAULT_HANG_AFTER: Duration = Duration::from_secs(2);
+
 /// Leases that the hosts of one /64 may hold at a time in a given pool, where nothing else is said.
 pub const DEFAULT_MAX_LEASES_PER_SUBNET: u32 = 128;
 
@@ -145,6 +149,8 @@ pub struct Settings {
     pub enable_forwarding: bool,
     /// What a clean end does with what was made.
     pub on_exit: OnExit,
+    /// A thread that is busy with one thing for longer hangs.
+    pub hang_after: Duration,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     pub prometheus: Prometheus,
     /// Where the router is asked and told.

@@ -7,9 +7,9 @@ use interproto::Params;
 
 use super::check::{Check, OwnAddresses, is_true, values};
 use super::{
-    AllowFrom, ControlSocket, DEFAULT_ADDRESS_REST, DEFAULT_ICMP_ERRORS_PER_SECOND, DEFAULT_MTU,
-    DEFAULT_RESERVATION_TIMEOUT, FragmentSettings, HoldSettings, LogSettings, MssClamp, OnExit, Partial,
-    Place, Pools, Problem, Problems, Prometheus, Settings,
+    AllowFrom, ControlSocket, DEFAULT_ADDRESS_REST, DEFAULT_HANG_AFTER, DEFAULT_ICMP_ERRORS_PER_SECOND,
+    DEFAULT_MTU, DEFAULT_RESERVATION_TIMEOUT, FragmentSettings, HoldSettings, LogSettings, MssClamp, OnExit,
+    Partial, Place, Pools, Problem, Problems, Prometheus, Settings,
 };
 use crate::logging::{LogFormat, LogLevel};
 
@@ -114,6 +114,12 @@ impl Partial {
             translation,
             enable_forwarding: is_true(self.enable_forwarding.as_ref()),
             on_exit: self.on_exit.map_or(OnExit::default(), |placed| placed.value),
+            hang_after: check.between(
+                self.hang_after,
+                DEFAULT_HANG_AFTER,
+                (Duration::from_millis(500), second * 60),
+                "hang_after",
+            ),
             prometheus: self.prometheus.map_or(Prometheus::Default, |placed| placed.value),
             control_socket: self.control_socket.map_or(ControlSocket::Default, |placed| placed.value),
             hold: HoldSettings {

@@ -70,6 +70,7 @@ fn every_key_is_read() {
         icmp_router_pool = "192.0.2.0/28"
         enable_forwarding = true
         on_exit = "keep"
+        hang_after = "1500ms"
         state_dir = "/srv/protomask"
         prometheus = "off"
         control_socket = "/run/here.sock"
@@ -253,12 +254,26 @@ fn every_key_is_read() {
         },
         enable_forwarding: true,
         on_exit: OnExit::Keep,
+        hang_after: Duration::from_millis(1500),
         prometheus: Prometheus::Off,
         control_socket: ControlSocket::At("/run/here.sock".into()),
         hold: HoldSettings { packets_per_host: 2, hosts: 10, timeout: Duration::from_secs(2) },
         log: LogSettings { format: LogFormat::Json, level: LogLevel::Debug },
     };
     assert_eq!(settings, expected);
+}
+
+#[test]
+fn a_time_after_which_a_thread_hangs_is_neither_too_short_nor_too_long() {
+    for (good, time) in [("\"500ms\"", 500), ("60", 60_000), ("\"1m\"", 60_000)] {
+        let settings = parse(&format!("hang_after = {good}")).unwrap();
+        assert_eq!(settings.hang_after, Duration::from_millis(time), "{good}");
+    }
+    for bad in ["\"499ms\"", "0", "61", "\"soon\""] {
+        let problems = parse(&format!("hang_after = {bad}")).unwrap_err();
+        assert!(problems[0].starts_with("p.toml:1:14: "), "{bad}: {problems:?}");
+    }
+    assert_eq!(parse("").unwrap().hang_after, DEFAULT_HANG_AFTER);
 }
 
 #[test]

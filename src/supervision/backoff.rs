@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::config::{DEFAULT_HANG_AFTER, Settings};
+
 /// How restarts are paced and when they have become too many.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -22,10 +24,17 @@ pub struct Limits {
     pub healthy_after: Duration,
 }
 
+impl Limits {
+    /// Those that these settings want.
+    pub fn of(settings: &Settings) -> Self {
+        Self { hang_after: settings.hang_after, ..Self::default() }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            hang_after: Duration::from_secs(2),
+            hang_after: DEFAULT_HANG_AFTER,
             start_within: Duration::from_secs(10),
             max_restarts: 10,
             restart_window: Duration::from_mins(1),
@@ -80,6 +89,16 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_after_which_a_thread_hangs_is_that_of_the_settings() {
+        let settings = |text| {
+            let (partial, problems) = crate::config::parse(std::path::Path::new("t.toml"), text);
+            partial.settle(problems).unwrap()
+        };
+        assert_eq!(Limits::of(&settings("hang_after = 7")).hang_after, Duration::from_secs(7));
+        assert_eq!(Limits::of(&settings("")).hang_after, Limits::default().hang_after);
+    }
 
     #[test]
     fn waits_double_up_to_the_longest_and_start_over_after_health() {

@@ -38,6 +38,7 @@ impl<'t> Reader<'t> {
             icmp_router_pool: self.text_value(&mut top, "icmp_router_pool"),
             enable_forwarding: self.value(&mut top, "enable_forwarding"),
             on_exit: self.value(&mut top, "on_exit"),
+            hang_after: self.duration(&mut top, "hang_after"),
             prometheus: self.text_value(&mut top, "prometheus"),
             control_socket: self.text_value(&mut top, "control_socket"),
             ..Partial::default()

@@ -25,6 +25,7 @@ icmp_errors_per_second = 10
 icmp_router_pool = "192.0.2.0/28"
 enable_forwarding = true
 on_exit = "keep"
+hang_after = "3s"
 prometheus = "off"
 control_socket = "off"
 state_dir = "/s"
@@ -91,7 +92,7 @@ ipv6 = "2001:db8:aaaa::/124"
 "#;
 
 /// A line, another one for it, and the key that waits for a restart then, if one does.
-const CASES: [(&str, &str, Option<&str>); 66] = [
+const CASES: [(&str, &str, Option<&str>); 67] = [
     ("interface = \"nat0\"", "interface = \"nat1\"", Some("interface")),
     ("64:ff9b:2::/96\"]", "64:ff9b:3::/96\"]", None),
     ("reservation_timeout = \"3h\"", "reservation_timeout = \"4h\"", None),
@@ -111,6 +112,7 @@ const CASES: [(&str, &str, Option<&str>); 66] = [
     ("icmp_router_pool = \"192.0.2.0/28\"", "icmp_router_pool = \"192.0.2.16/28\"", None),
     ("enable_forwarding = true", "enable_forwarding = false", Some("enable_forwarding")),
     ("on_exit = \"keep\"", "on_exit = \"remove\"", None),
+    ("hang_after = \"3s\"", "hang_after = \"4s\"", Some("hang_after")),
     ("prometheus = \"off\"", "prometheus = \"127.0.0.1:1\"", None),
     ("control_socket = \"off\"", "control_socket = \"/x\"", Some("control_socket")),
     ("state_dir = \"/s\"", "state_dir = \"/t\"", Some("state_dir")),
