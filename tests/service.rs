@@ -10,6 +10,7 @@ mod common;
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{Lab, PATIENCE, PLAIN, Router, eventually};
@@ -19,9 +20,22 @@ use nix::sys::signal::Signal;
 const WATCHDOG: Duration = Duration::from_secs(4);
 
 /// A service manager's end of `NOTIFY_SOCKET`.
-struct Manager(UnixDatagram);
+struct Manager(UnixDatagram, String);
 
 impl Manager {
+    fn at(lab: &Lab) -> Self {
+        let path = lab.file("notify", "");
+        fs::remove_file(&path).unwrap();
+        Self(UnixDatagram::bind(&path).unwrap(), path)
+    }
+
+    /// The router, which it starts.
+    fn watches(&self, lab: &Lab) -> Command {
+        let mut command = lab.protomask();
+        command.env("NOTIFY_SOCKET", &self.1);
+        command
+    }
+
     /// The next message, if one comes in time.
     fn next(&self, patience: Duration) -> Option<String> {
         self.0.set_read_timeout(Some(patience)).unwrap();
@@ -30,20 +44,25 @@ impl Manager {
         Some(String::from_utf8(buffer[..length].to_vec()).unwrap())
     }
 
-    /// Waits for one that has this line. Says how many others came before.
-    fn wait_for(&self, line: &str) -> usize {
+    /// Waits for one that has this line.
+    fn wait_for(&self, line: &str) {
+        self.wait_for_text(line);
+    }
+
+    /// The same; the answer is the whole message.
+    fn wait_for_text(&self, line: &str) -> String {
         let start = Instant::now();
-        let mut before = 0;
+        let mut before = Vec::new();
         while start.elapsed() < PATIENCE {
             if let Some(text) = self.next(PATIENCE) {
                 if text.lines().any(|this| this.starts_with(line)) {
-                    return before;
+                    return text;
                 }
-                before += 1;
-                assert!(before < 1000, "too many messages");
+                before.push(text);
+                assert!(before.len() < 1000, "too many messages");
             }
         }
-        panic!("nobody said {line}");
+        panic!("nobody said {line}, but {before:?}");
     }
 }
 
@@ -53,11 +72,9 @@ fn a_service_manager_hears_when_the_router_runs_lives_and_ends() {
         return;
     }
     let lab = Lab::new();
-    let socket = lab.file("notify", "");
-    fs::remove_file(&socket).unwrap();
-    let manager = Manager(UnixDatagram::bind(&socket).unwrap());
-    let mut command = lab.protomask();
-    command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
+    let manager = Manager::at(&lab);
+    let mut command = manager.watches(&lab);
+    command.env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
     let router = Router::spawn_as(command, &lab, &PLAIN);
     manager.wait_for("READY=1");
     assert_eq!(router.get("/healthz").unwrap().status, 200);
@@ -75,6 +92,43 @@ fn a_service_manager_hears_when_the_router_runs_lives_and_ends() {
     manager.wait_for("WATCHDOG=1");
     router.process().signal(Signal::SIGTERM);
     manager.wait_for("STOPPING=1");
+    router.end();
+}
+
+#[test]
+fn a_service_manager_hears_of_a_reload_and_of_its_end_whatever_comes_of_it() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let manager = Manager::at(&lab);
+    let good = "translation_prefix = \"64:ff9b:1::/96\"\n[[pool]]\nprefix = \"203.0.113.0/24\"\n";
+    let file = lab.file("router.toml", good);
+    let mut router = Router::spawn_as(manager.watches(&lab), &lab, &["--config", &file]);
+    manager.wait_for("READY=1");
+    manager.wait_for("STATUS=ready");
+    for (text, message, status) in [
+        (format!("deny_to = [\"192.0.2.0/24\"]\n{good}"), "reloaded", None),
+        (
+            "deny_to = 1\n".to_owned(),
+            "reload refused; nothing was changed",
+            Some("STATUS=ready; the last reload was refused: "),
+        ),
+        (good.to_owned(), "reloaded", Some("STATUS=ready")),
+    ] {
+        lab.file("router.toml", &text);
+        let before = router.log().with_msg(message).len();
+        router.process().signal(Signal::SIGHUP);
+        let told = manager.wait_for_text("RELOADING=1");
+        // By this a service manager of the type notify-reload knows which request it is the answer to.
+        let at = told.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")).expect("a time");
+        assert!(at.parse::<u64>().is_ok_and(|at| at > 0), "{told}");
+        manager.wait_for("READY=1");
+        router.wait("the log says what came of it", |router| router.log().with_msg(message).len() > before);
+        if let Some(status) = status {
+            manager.wait_for(status);
+        }
+    }
     router.end();
 }
 

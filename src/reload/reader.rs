@@ -18,6 +18,7 @@ use crate::cli::Flags;
 use crate::config::{self, Configuration, Problems};
 use crate::generation::Generation;
 use crate::logging::LogControl;
+use crate::service;
 use crate::shared::Shared;
 
 /// How often the file is looked at.
@@ -91,6 +92,8 @@ impl Reader {
     }
 
     async fn reload(&mut self, why: &'static str) {
+        let log = self.log.clone();
+        let _reloading = service::reloading(&log);
         let outcome = self.try_reload().await;
         match &outcome {
             Ok((_, false)) => info!(self.log, "reload: nothing has changed"; "because_of" => why),

@@ -162,7 +162,7 @@ impl Overseer {
                     last_watch = Instant::now();
                     // A watchdog that was late itself (a paused machine, a starved one) forgives everyone once.
                     let gave_up = if late { None } else { self.watch() };
-                    if gave_up.is_none() && let Some(watchdog) = &mut self.watchdog {
+                    if gave_up.is_none() && !self.is_anybody_hanging() && let Some(watchdog) = &mut self.watchdog {
                         watchdog.is_well();
                     }
                     gave_up
@@ -306,6 +306,15 @@ impl Overseer {
             }
         }
         None
+    }
+
+    /// Whether a pulse says `busy` for too long that nothing was done about yet.
+    fn is_anybody_hanging(&self) -> bool {
+        let hangs = |supervised: &Supervised| {
+            let state = self.board.of(supervised.child.lineage.concern).state;
+            supervised.current.as_ref().is_some_and(|current| hang(current, &self.limits, state).is_some())
+        };
+        self.concerns.iter().any(hangs)
     }
 
     async fn end_all(mut self) {

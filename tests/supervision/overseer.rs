@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, Context, Handler, Message};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
+use protomask::service::Watchdog;
 use protomask::supervision::{
     Birth, Blueprint, Board, Child, Concern, Limits, Outcome, Overseer, Slot, State, Status, Unavailable,
 };
@@ -249,6 +250,60 @@ fn nobody_finds_a_hung_actor_once_it_is_given_up() {
     nursery.wait_for_generation(Concern::Pool, 2);
     drop(hold);
     nursery.end();
+}
+
+#[test]
+fn a_watchdog_hears_nothing_while_a_thread_hangs_that_nothing_was_done_about() {
+    // Also where the overseer itself is late, which then forgives everyone: it has not looked.
+    let limits = Limits { hang_after: Duration::from_millis(300), ..LENIENT };
+    let board = Arc::new(Board::default());
+    let shelf = Arc::<Shelf>::default();
+    let (told, wrong) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let hangs_since: Arc<Mutex<Option<Instant>>> = Arc::default();
+    let system = actix_rt::System::new();
+    let watchdog = Watchdog::telling(Some(Duration::ZERO), {
+        let (board, told, wrong) = (Arc::clone(&board), Arc::clone(&told), Arc::clone(&wrong));
+        let hangs_since = Arc::clone(&hangs_since);
+        move || {
+            told.fetch_add(1, Ordering::SeqCst);
+            let hangs =
+                hangs_since.lock().unwrap().is_some_and(|since| since.elapsed() > limits.hang_after * 2);
+            if hangs
+                && board.of(Concern::Pool).generation == 1
+                && board.of(Concern::Pool).state == State::Running
+            {
+                wrong.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    let outcome = system.block_on(async {
+        let slot = Arc::clone(&shelf.slot);
+        let child = Child::new(Concern::Pool, &board, ToyBlueprint(Arc::clone(&shelf)), &slot);
+        let overseer = Overseer::new(vec![child], Arc::clone(&board), limits, &log()).with_watchdog(watchdog);
+        let told_of = |times: u64| {
+            let told = Arc::clone(&told);
+            async move {
+                let start = Instant::now();
+                while told.load(Ordering::SeqCst) < times && start.elapsed() < PATIENCE {
+                    actix_rt::time::sleep(Duration::from_millis(10)).await;
+                }
+                assert!(told.load(Ordering::SeqCst) >= times, "the watchdog is not told");
+            }
+        };
+        let story = async {
+            told_of(2).await;
+            let (_hold, until) = sync_channel::<()>(0);
+            shelf.slot.try_send(HangUntil(until)).unwrap();
+            *hangs_since.lock().unwrap() = Some(Instant::now());
+            // The overseer's own thread stands still, longer than it may.
+            pause(Duration::from_secs(2));
+            let before = told.load(Ordering::SeqCst);
+            told_of(before + 2).await;
+            assert_eq!(board.of(Concern::Pool).exits.iter().sum::<u64>(), 1, "it was abandoned in the end");
+        };
+        overseer.run(story).await
+    });
+    assert_eq!((outcome, wrong.load(Ordering::SeqCst)), (Outcome::Shutdown, 0));
 }
 
 #[test]
