@@ -104,6 +104,8 @@ async fn live(start: Start, log: &Logger) -> Exit {
         // Device, routes and nftables table stay: the service manager starts the router again, which adopts them.
         Outcome::Escalated(reason) => {
             service::stopping(&format!("gave up: {reason}"), log);
+            // Critical records are neither limited nor lost where the log cannot keep up.
+            crit!(log, "last events"; "events" => made.shared.board.events.told().join("; "));
             crit!(log, "gave up"; "because" => reason,
                 "left" => "device, routes and nftables table, for the next start; `protomask cleanup` removes them");
             Exit::GaveUp
@@ -188,8 +190,10 @@ async fn announce(shared: Arc<Shared>) {
         }
         if problems.is_empty() {
             info!(shared.log, "ready"; "interface" => &shared.interface, "notes" => notes);
+            shared.board.events.note("ready".to_owned());
         } else {
             warn!(shared.log, "not ready"; "because" => problems.join("; "));
+            shared.board.events.note(format!("not ready: {}", problems.join("; ")));
         }
         before = Some(problems);
     }

@@ -123,6 +123,14 @@ fn a_device_that_is_deleted_ends_the_router_at_once_with_the_reason_and_the_next
     assert!(record.field("because").contains("nat64 was deleted"), "{}", record.line);
     assert!(record.field("left").contains("protomask cleanup"), "{}", record.line);
     assert_eq!(router.end_of_itself(), Some(7));
+    let last = router.last_record("last events").field("events");
+    for event in [
+        "pool generation 1 was started",
+        "control generation 1 was started",
+        "tun generation 1 failed: the device",
+    ] {
+        assert!(last.contains(event), "{event}: {last}");
+    }
 
     let router = Router::start(&lab, &plain_and(&[]));
     assert!(pings(&lab));

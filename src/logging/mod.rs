@@ -7,8 +7,8 @@
 //! ```
 //!
 //! - **Whoever logs never waits**: a full queue drops the record and counts it, and the writer reports the number when
-//!   there is room again. The one exception is [`slog::Level::Critical`], the last words of a process: it returns
-//!   when the record is written, or after a second.
+//!   there is room again. The one exception is [`slog::Level::Critical`], the last words of a process: it waits up to a second for
+//!   room, and returns when the record is written, or after a second more.
 //! - **Equal messages are limited** to 10 in 10 seconds, whatever their fields say: same level, same place in the code
 //!   and same text. What was suppressed is reported with the field `suppressed`. So `lease granted` in a burst is
 //!   limited too; the metrics count every one. At most 256 kinds of message are told apart; further ones share one

@@ -11,7 +11,7 @@ use slog_async::AsyncRecord;
 
 use super::format::Stamp;
 
-/// How long a `Critical` record may keep its writer waiting.
+/// How long a `Critical` record may keep its writer waiting: for room, and for being written.
 const CRITICAL: Duration = Duration::from_secs(1);
 
 /// How often a full queue is tried again while something must get through.
@@ -71,10 +71,10 @@ impl Queue {
         level.as_usize() <= self.level.load(Ordering::Relaxed)
     }
 
-    /// Puts a record into the queue. Never waits.
-    fn push(&self, record: &Record<'_>, values: &OwnedKVList) {
+    /// Puts a record into the queue. Waits for room for `patience` at most.
+    fn push(&self, record: &Record<'_>, values: &OwnedKVList, patience: Duration) {
         let message = Message::Record(Stamp::now(), AsyncRecord::from(record, values));
-        if self.sender.try_send(message).is_err() {
+        if !self.send(message, patience) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -87,19 +87,29 @@ impl Queue {
         self.ask(Message::Finish, patience)
     }
 
+    /// Whether there was room in time.
+    fn send(&self, mut message: Message, patience: Duration) -> bool {
+        let mut deadline = None;
+        loop {
+            match self.sender.try_send(message) {
+                Ok(()) => return true,
+                Err(TrySendError::Disconnected(_)) => return false,
+                Err(TrySendError::Full(_)) if patience.is_zero() => return false,
+                Err(TrySendError::Full(back)) => message = back,
+            }
+            if Instant::now() >= *deadline.get_or_insert_with(|| Instant::now() + patience) {
+                return false;
+            }
+            std::thread::park_timeout(RETRY);
+        }
+    }
+
     /// Sends a request in the order of the records and waits for the answer.
     fn ask(&self, request: impl FnOnce(SyncSender<()>) -> Message, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let (answer, answered) = sync_channel(1);
-        let mut message = request(answer);
-        loop {
-            match self.sender.try_send(message) {
-                Ok(()) => break,
-                Err(TrySendError::Disconnected(_)) => return false,
-                Err(TrySendError::Full(_)) if Instant::now() >= deadline => return false,
-                Err(TrySendError::Full(back)) => message = back,
-            }
-            std::thread::park_timeout(RETRY);
+        if !self.send(request(answer), patience) {
+            return false;
         }
         answered.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok()
     }
@@ -121,9 +131,11 @@ impl Drain for Front {
 
     fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
         if self.0.takes(record.level()) {
-            self.0.push(record, values);
             if record.level() == Level::Critical {
+                self.0.push(record, values, CRITICAL);
                 self.0.flush(CRITICAL);
+            } else {
+                self.0.push(record, values, Duration::ZERO);
             }
         }
         Ok(())

@@ -214,6 +214,34 @@ fn what_finds_the_queue_full_is_dropped_at_once_counted_and_reported_when_there_
     assert_eq!(dropped.load(Ordering::Relaxed) - 5, 13, "nobody writes any more: that is counted too");
 }
 
+#[test]
+fn the_last_words_wait_for_room_in_a_full_queue_and_come_behind_what_waits() {
+    let (page, dropped) = (Page::default(), Arc::new(AtomicU64::new(0)));
+    let ((entered, has_entered), (open, gate)) = (sync_channel(1), sync_channel(1));
+    let sink = Sink { out: Box::new(Stuck { page: page.clone(), entered, gate }), colours: false };
+    let counter = Arc::clone(&dropped);
+    let (log, guard) =
+        start_with(LogFormat::Json, LogLevel::Info, counter, 8, Limits::default(), sink).unwrap();
+    info!(log, "the first");
+    has_entered.recv().unwrap();
+    for number in 0..9 {
+        info!(log, "more"; "number" => number);
+    }
+    assert_eq!(dropped.load(Ordering::Relaxed), 1, "it is full");
+    let speaking = std::thread::spawn({
+        let log = log.clone();
+        move || crit!(log, "gave up")
+    });
+    // Until it is at it, or longer than that takes.
+    std::thread::park_timeout(Duration::from_millis(100));
+    drop(open);
+    speaking.join().unwrap();
+    let lines = page.json();
+    let said: Vec<_> = lines.iter().filter(|line| line["msg"] != "more").map(|line| &line["msg"]).collect();
+    assert_eq!(said.last(), Some(&&"gave up".into()), "{said:?}");
+    drop(guard);
+}
+
 struct Broken;
 
 impl Write for Broken {

@@ -100,6 +100,7 @@ impl Reader {
             Ok((generation, true)) => self.tell(generation, why),
             Err(reason) => {
                 error!(self.log, "reload refused; nothing was changed"; "because_of" => why, "because" => reason);
+                self.shared.board.events.note(format!("a reload was refused: {reason}"));
             }
         }
         self.shared.reloads.count(outcome.map(|(_, has_changed)| has_changed));
@@ -110,6 +111,7 @@ impl Reader {
         let nets = |pools: &[config::PoolSettings]| {
             pools.iter().map(|pool| pool.net.to_string()).collect::<Vec<_>>().join(", ")
         };
+        self.shared.board.events.note(format!("reloaded: generation {} of the settings", generation.number));
         info!(self.log, "reloaded"; "because_of" => why, "generation_of_settings" => generation.number,
             "pools" => nets(&plan.pools), "draining" => nets(&plan.draining));
         if !generation.pending.is_empty() {

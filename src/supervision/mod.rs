@@ -17,6 +17,7 @@
 pub mod backoff;
 pub mod child;
 pub mod directory;
+pub mod events;
 pub mod faults;
 pub mod overseer;
 pub mod pulse;

@@ -273,6 +273,8 @@ impl Overseer {
         self.abandoned.retain(|(index, birth)| {
             let hangs = birth.incarnation().is_busy();
             if !hangs {
+                let concern = self.concerns[*index].child.lineage.concern;
+                self.board.events.note(format!("a hung thread of {concern} generation {} came back", birth.generation()));
                 info!(self.concerns[*index].log, "a hung thread came back"; "generation" => birth.generation());
             }
             hangs

@@ -2,6 +2,8 @@
 
 use parking_lot::Mutex;
 
+use super::events::Events;
+
 /// The concerns of the router: each fails and restarts on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Concern {
@@ -141,6 +143,8 @@ pub struct Status {
 /// The status of all concerns: written by the overseer and by each incarnation, read by anyone.
 #[derive(Debug)]
 pub struct Board {
+    /// What has happened, for the last words of the process.
+    pub events: Events,
     entries: [Mutex<Status>; Concern::ALL.len()],
 }
 
@@ -154,7 +158,7 @@ impl Default for Board {
                 last_failure: None,
             })
         };
-        Self { entries: std::array::from_fn(|_| fresh()) }
+        Self { events: Events::default(), entries: std::array::from_fn(|_| fresh()) }
     }
 }
 
@@ -173,6 +177,8 @@ impl Board {
         let mut status = self.entries[concern as usize].lock();
         status.state = State::Starting;
         status.generation = generation;
+        drop(status);
+        self.events.note(format!("{concern} generation {generation} was started"));
     }
 
     /// Called by the incarnation itself: ignored from one that has been replaced.
@@ -188,5 +194,8 @@ impl Board {
         status.state = State::Waiting;
         status.exits[exit.kind()] += 1;
         status.last_failure = Some(exit.to_string());
+        let generation = status.generation;
+        drop(status);
+        self.events.note(format!("{concern} generation {generation} {exit}"));
     }
 }

@@ -138,6 +138,13 @@ impl Router {
         })
     }
 
+    /// The last record with this message, after the end.
+    pub(crate) fn last_record(&mut self, msg: &str) -> Record {
+        self.log.finish();
+        let found = self.log.with_msg(msg).pop();
+        found.unwrap_or_else(|| panic!("no record {msg:?} in\n{}", self.log.text()))
+    }
+
     pub(crate) fn log(&self) -> &Log {
         &self.log
     }
