@@ -7,7 +7,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use tun::AbstractDevice;
 
-use crate::{Error, Offloads, QueueHandle, name, sys};
+use crate::{Error, HeldQueue, Offloads, QueueHandle, name, sys};
 
 /// The most queues that Linux allows on one TUN device (`MAX_TAP_QUEUES`).
 pub const MAX_QUEUES: usize = 256;
@@ -90,7 +90,46 @@ impl DeviceBuilder {
         if adopted && sys::attached_queues(&name).is_some_and(|attached| attached > queues.len()) {
             return Err(Error::InUse { name });
         }
+        self.finish(name, queues, adopted, header)
+    }
 
+    /// The same by queues of the device that were kept open: what waits in them is read first. Queues of other devices are closed, what
+    /// lacks is attached, and what is too much comes back: to be [detached](HeldQueue::detach) once nobody else needs it. Whether packets
+    /// have a header stays as it is with the device. Without any queue that was kept this is [`Self::build`].
+    pub fn build_from(&self, mut held: Vec<HeldQueue>) -> Result<(Device, Vec<HeldQueue>), Error> {
+        name::check(&self.name)?;
+        if self.queues == 0 || self.queues > MAX_QUEUES {
+            return Err(Error::QueueCount { asked: self.queues, most: MAX_QUEUES });
+        }
+        held.retain(|queue| queue.device() == self.name);
+        let Some(header) = held.first().map(HeldQueue::header) else { return Ok((self.build()?, held)) };
+        let excess = held.split_off(self.queues.min(held.len()));
+        let mut queues = Vec::with_capacity(self.queues);
+        for (number, queue) in held.into_iter().enumerate() {
+            let fd = queue.into_fd();
+            // Whoever had it may have waited in the read.
+            sys::set_nonblocking(&fd, true).map_err(|errno| {
+                Error::system(format!("setting up queue {number} of {}", self.name), errno)
+            })?;
+            queues.push(Arc::new(QueueHandle::new(fd, number, header)));
+        }
+        for number in queues.len()..self.queues {
+            queues.push(attach_next(&self.name, number, header)?);
+        }
+        let known = queues.len() + excess.len();
+        if sys::attached_queues(&self.name).is_some_and(|attached| attached > known) {
+            return Err(Error::InUse { name: self.name.clone() });
+        }
+        Ok((self.finish(self.name.clone(), queues, true, header)?, excess))
+    }
+
+    fn finish(
+        &self,
+        name: String,
+        queues: Vec<Arc<QueueHandle>>,
+        adopted: bool,
+        header: bool,
+    ) -> Result<Device, Error> {
         let mut control = control(&name, &queues[0])?;
         let index = control
             .tun_index()
