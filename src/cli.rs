@@ -61,6 +61,9 @@ pub enum Command {
     WhoHad(WhoHad),
     /// Ask a running router, or tell it, by its control socket.
     Ctl(Ctl),
+    /// Route with these flags, in a process below this one that is started again when it ends unasked. Its device's queues are kept
+    /// meanwhile, so that packets wait instead of being lost. SIGUSR2 starts the program anew that lies at its path then.
+    Keep(Box<Flags>),
     /// Show the router at work between network namespaces of its own. Needs root, and leaves this host's network alone.
     Demo,
 }
@@ -130,6 +133,10 @@ pub struct Flags {
     /// Keep nothing: a restart ends all sessions.
     #[arg(long)]
     pub no_state: bool,
+    /// Take over from a router of this interface that runs: it hands over its device and state, and ends. It is asked by the control
+    /// socket, and goes on if this one cannot start.
+    #[arg(long)]
+    pub replace: bool,
     /// What a clean end does with device, routes and nftables table [default: remove].
     #[arg(long, value_name = "WHAT")]
     pub on_exit: Option<OnExit>,

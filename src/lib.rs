@@ -14,6 +14,7 @@ pub mod demo;
 pub mod error;
 pub mod exit;
 pub mod generation;
+pub mod handover;
 pub mod kernel;
 pub mod logging;
 pub mod plan;

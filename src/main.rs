@@ -13,11 +13,14 @@ use std::sync::atomic::AtomicU64;
 
 use clap::Parser as _;
 use protomask::cli::{Cli, Command, Flags};
-use protomask::config::{self, Partial, Problems};
+use protomask::config::{self, ControlSocket, Partial, Problems, Settings, control_socket_of};
 use protomask::exit::Exit;
+use protomask::handover::take::{self, TakeError};
+use protomask::handover::{Inheritance, keeper, store};
 use protomask::kernel::sysctl::Sysctls;
 use protomask::run::Start;
 use protomask::{control, demo, kernel, logging, privileges, run, state, who_had};
+use slog::{crit, info};
 
 /// Test builds count what each thread allocates.
 #[cfg(feature = "count-allocations")]
@@ -33,12 +36,15 @@ fn main() -> ExitCode {
         Some(Command::Cleanup { force }) => clean_up(force),
         Some(Command::WhoHad(asked)) => who_had::run(&asked, &mut std::io::stdout()),
         Some(Command::Ctl(ctl)) => control::client::run(&ctl, &mut std::io::stdout()),
+        Some(Command::Keep(flags)) => return keep(&flags),
         Some(Command::Demo) => demo::run(),
     };
     exit.into()
 }
 
 fn route(flags: Flags) -> Exit {
+    // Before anything else is opened.
+    let mut inheritance = Inheritance { descriptors: store::inherited(), predecessor: None };
     let configuration = match flags.configuration() {
         Ok(configuration) => configuration,
         Err(problems) => return wrong(&problems),
@@ -59,7 +65,49 @@ fn route(flags: Flags) -> Exit {
     kept.log(&log);
     // The guard is dropped behind this: it writes what the log still holds.
     let log_control = Some(guard.control());
-    run::run(Start { flags, configuration, log_dropped: dropped, log_control }, &log)
+    if flags.replace {
+        match take_over(&configuration.settings) {
+            Ok(theirs) => inheritance = theirs,
+            Err(TakeError::Nobody { path }) => {
+                info!(log, "no router is there to be replaced; this one starts as ever"; "control_socket" => path);
+            }
+            Err(error) => {
+                crit!(log, "cannot start"; "because" => %error);
+                return Exit::Failed;
+            }
+        }
+    }
+    run::run(Start { flags, configuration, log_dropped: dropped, log_control, inheritance }, &log)
+}
+
+fn keep(flags: &Flags) -> ExitCode {
+    let configuration = match flags.configuration() {
+        Ok(configuration) => configuration,
+        Err(problems) => return wrong(&problems).into(),
+    };
+    let log = configuration.settings.log;
+    match logging::start(log.format, log.level, Arc::default()) {
+        Ok((log, guard)) => {
+            guard.control().capture_globals();
+            // Behind the program's name and the command's: flags cannot stand before a command.
+            let code = keeper::run(std::env::args_os().skip(2).collect(), &log);
+            drop(guard);
+            code.into()
+        }
+        Err(error) => {
+            eprintln!("protomask: the log cannot be started: {error}");
+            Exit::Failed.into()
+        }
+    }
+}
+
+/// What the router that runs with this interface hands over.
+fn take_over(settings: &Settings) -> Result<Inheritance, TakeError> {
+    let path = match &settings.control_socket {
+        ControlSocket::At(path) => path.clone(),
+        ControlSocket::Default | ControlSocket::Off => control_socket_of(&settings.interface),
+    };
+    take::take(&path, &settings.interface)
 }
 
 fn check_config(file: &Path) -> Exit {

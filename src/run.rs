@@ -1,11 +1,13 @@
 //! One run of the router, from its settings to its exit code.
 
+use std::os::unix::net::UnixStream;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use parking_lot::Mutex;
 use slog::{Logger, crit, info, warn};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -14,12 +16,13 @@ use crate::cli::Flags;
 use crate::config::Configuration;
 use crate::error::chain;
 use crate::exit::Exit;
+use crate::handover::Inheritance;
 use crate::logging::LogControl;
 use crate::records::Recorder;
 use crate::reload::reader::Reader;
 use crate::service::{self, Watchdog};
 use crate::shared::Shared;
-use crate::startup::set_up;
+use crate::startup::{SetUp, set_up_with};
 use crate::supervision::{Limits, Outcome, Overseer, WATCH_EVERY};
 
 /// How often the router looks whether it has become ready, or is so no longer, for the log.
@@ -39,6 +42,8 @@ pub struct Start {
     pub log_dropped: Arc<AtomicU64>,
     /// Whose level follows the settings.
     pub log_control: Option<LogControl>,
+    /// What was kept for this start.
+    pub inheritance: Inheritance,
 }
 
 /// Sets the router up, runs it until a signal or until it gives up, and cleans up.
@@ -63,54 +68,103 @@ fn raise_descriptor_limit(log: &Logger) {
 }
 
 async fn live(start: Start, log: &Logger) -> Exit {
-    let Start { flags, configuration, log_dropped, log_control } = start;
+    let Start { flags, configuration, log_dropped, log_control, inheritance } = start;
     // From here on a signal no longer ends the process by itself: what was made is taken away first.
-    let signals = match Signals::listen() {
+    let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => {
             crit!(log, "cannot start"; "because" => format!("signals cannot be listened for: {error}"));
             return Exit::Failed;
         }
     };
-    let text = configuration.text.clone();
-    let made = match Box::pin(set_up(configuration, log, log_dropped)).await {
+    let text = Arc::new(Mutex::new(configuration.text.clone()));
+    let made = match Box::pin(set_up_with(configuration, log, log_dropped, inheritance)).await {
         Ok(made) => made,
         Err(error) => {
             crit!(log, "cannot start"; "because" => chain(&error));
             return error.exit();
         }
     };
-    let tables = Arc::clone(&made.shared);
-    let limits = Limits::of(&made.shared.generation().settings);
-    let overseer = Overseer::new(made.children(), Arc::clone(&made.shared.board), limits, log)
-        .with_watchdog(Watchdog::new(WATCH_EVERY, log))
-        .with_locks(Box::new(move || tables.stuck(LOCK_PATIENCE)));
-    let announcer = actix_rt::spawn(announce(Arc::clone(&made.shared)));
-    // One that is told while one is under way is enough.
-    let (tell, told) = mpsc::channel(1);
-    let reader = Reader::new(Arc::clone(&made.shared), flags, text, log_control);
-    let reader = actix_rt::spawn(read_anew(reader, told));
-    let outcome = overseer.run(signals.end(log, made.shared.records.recorder(), tell)).await;
-    announcer.abort();
-    reader.abort();
-    made.finish_state();
-    match outcome {
-        Outcome::Shutdown => {
-            service::stopping("ending", log);
-            made.tear_down().await;
-            info!(log, "ended");
-            Exit::Done
-        }
-        // Device, routes and nftables table stay: the service manager starts the router again, which adopts them.
-        Outcome::Escalated(reason) => {
-            service::stopping(&format!("gave up: {reason}"), log);
-            // Critical records are neither limited nor lost where the log cannot keep up.
-            crit!(log, "last events"; "events" => made.shared.board.events.told().join("; "));
-            crit!(log, "gave up"; "because" => reason,
-                "left" => "device, routes and nftables table, for the next start; `protomask cleanup` removes them");
-            Exit::GaveUp
+    loop {
+        let (outcome, wish) = run_once(&made, &mut signals, &flags, &text, log_control.clone()).await;
+        made.finish_state();
+        match (outcome, wish) {
+            (Outcome::Shutdown, Some(Wish::HandOver(stream))) => match made.hand_over(stream) {
+                Ok(()) => {
+                    info!(log, "ended: another process has taken over");
+                    return Exit::Done;
+                }
+                Err(error) => {
+                    warn!(log, "another process wanted to take over and did not come to it; this one goes on"; "because" => %error);
+                    made.resume();
+                }
+            },
+            (Outcome::Shutdown, Some(Wish::Leave)) => {
+                service::stopping("ending, for a start that follows", log);
+                made.leave();
+                info!(log, "ended");
+                return Exit::Done;
+            }
+            (Outcome::Shutdown, Some(Wish::End) | None) => {
+                service::stopping("ending", log);
+                made.tear_down().await;
+                info!(log, "ended");
+                return Exit::Done;
+            }
+            // Device, routes and nftables table stay: the service manager starts the router again, which adopts them.
+            (Outcome::Escalated(reason), _) => {
+                service::stopping(&format!("gave up: {reason}"), log);
+                // Critical records are neither limited nor lost where the log cannot keep up.
+                crit!(log, "last events"; "events" => made.shared.board.events.told().join("; "));
+                crit!(log, "gave up"; "because" => reason,
+                    "left" => "device, routes and nftables table, for the next start; `protomask cleanup` removes them");
+                return Exit::GaveUp;
+            }
         }
     }
+}
+
+/// Why a router that runs is to end.
+#[derive(Debug)]
+enum Wish {
+    /// For good, as far as it knows.
+    End,
+    /// For a start that follows, which finds everything as it is.
+    Leave,
+    /// For another process, which waits at this connection.
+    HandOver(UnixStream),
+}
+
+/// Runs all concerns until they are to end, or one cannot be kept alive. `text`: that of the file, as far as it is known.
+async fn run_once(
+    made: &SetUp,
+    signals: &mut Signals,
+    flags: &Flags,
+    text: &Arc<Mutex<Option<Arc<str>>>>,
+    log_control: Option<LogControl>,
+) -> (Outcome, Option<Wish>) {
+    let (shared, log) = (&made.shared, &made.shared.log);
+    let tables = Arc::clone(shared);
+    let limits = Limits::of(&shared.generation().settings);
+    let overseer = Overseer::new(made.children(), Arc::clone(&shared.board), limits, log)
+        .with_watchdog(Watchdog::new(WATCH_EVERY, log))
+        .with_locks(Box::new(move || tables.stuck(LOCK_PATIENCE)));
+    let announcer = actix_rt::spawn(announce(Arc::clone(shared)));
+    // One that is told while one is under way is enough.
+    let (tell, told) = mpsc::channel(1);
+    let reader = Reader::new(Arc::clone(shared), flags.clone(), Arc::clone(text), log_control);
+    let reader = actix_rt::spawn(read_anew(reader, told));
+    let mut wish = None;
+    let wanted = async {
+        wish = Some(tokio::select! {
+            wish = signals.end(log, shared.records.recorder(), tell) => wish,
+            stream = shared.handover.wait() => Wish::HandOver(stream),
+        });
+    };
+    let outcome = overseer.run(wanted).await;
+    announcer.abort();
+    reader.abort();
+    (outcome, wish)
 }
 
 /// The signals that this process cares for.
@@ -118,6 +172,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    leave: Signal,
 }
 
 impl Signals {
@@ -126,15 +181,17 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            leave: signal(SignalKind::user_defined2())?,
         })
     }
 
     /// Ready when the router is to end.
-    async fn end(mut self, log: &Logger, recorder: Option<&Recorder>, reload: mpsc::Sender<()>) {
+    async fn end(&mut self, log: &Logger, recorder: Option<&Recorder>, reload: mpsc::Sender<()>) -> Wish {
         loop {
-            let name = tokio::select! {
-                _ = self.terminate.recv() => "SIGTERM",
-                _ = self.interrupt.recv() => "SIGINT",
+            let (name, wish) = tokio::select! {
+                _ = self.terminate.recv() => ("SIGTERM", Wish::End),
+                _ = self.interrupt.recv() => ("SIGINT", Wish::End),
+                _ = self.leave.recv() => ("SIGUSR2", Wish::Leave),
                 _ = self.hang_up.recv() => {
                     if let Some(recorder) = recorder {
                         recorder.reopen();
@@ -146,7 +203,7 @@ impl Signals {
                 }
             };
             info!(log, "ending"; "signal" => name);
-            return;
+            return wish;
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::bell::Bell;
 use crate::datapath::join::Joins;
 use crate::datapath::{Ask, Counters, Refusal, Rules, Tables};
 use crate::generation::{Generation, Placed};
+use crate::handover::give::Requests;
 use crate::kernel::sysctl::Forwarding;
 use crate::records::{Record, Recorder};
 use crate::reload::Reloads;
@@ -259,6 +260,8 @@ pub struct Shared {
     pub metrics_listener: ArcSwapOption<std::net::TcpListener>,
     /// The listener of `control`, for the same reason.
     pub control_socket: Option<ControlSocket>,
+    /// Who wants to take over from this process.
+    pub handover: Requests,
     /// How reloads of the settings have gone.
     pub reloads: Reloads,
     /// Log records that were dropped because the log could not keep up.

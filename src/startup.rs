@@ -5,6 +5,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -14,7 +16,7 @@ use fast_nat::nat64::{InvalidConfig, Nat64};
 use fast_nat::{Deterministic, InvalidDeterministic, LeaseKind, LeaseTable};
 use parking_lot::Mutex;
 use rtnl::Snapshot;
-use slog::{Logger, debug, info, warn};
+use slog::{Logger, debug, info, o, warn};
 
 use crate::actors::control::ControlBlueprint;
 use crate::actors::control::socket::{ControlSocket as Socket, SocketError};
@@ -33,6 +35,9 @@ use crate::datapath::join::Joins;
 use crate::error::chain;
 use crate::exit::Exit;
 use crate::generation::{self, Placed};
+use crate::handover::give::{self, Requests};
+use crate::handover::take::{Predecessor, TakeError};
+use crate::handover::{Inheritance, store};
 use crate::kernel::preflight::{self, Intent, NoDefaultPool, Problem};
 use crate::kernel::sysctl::{SysctlError, Sysctls};
 use crate::kernel::{LINK_ALIAS, masquerade};
@@ -41,7 +46,7 @@ use crate::records::{self, Record, Recorder, RecordsConfig, What};
 use crate::reload::Reloads;
 use crate::reload::again::Begun;
 use crate::shared::{Desk, Records, Shared};
-use crate::state::{self, FolderError, Left, Opened, Restoring};
+use crate::state::{self, FolderError, Left, Meanwhile, Note, Opened, Restoring};
 use crate::supervision::{Board, Child, Concern};
 use crate::who_had;
 
@@ -86,6 +91,9 @@ pub enum StartError {
     /// The session tables cannot be made as large as they were to be.
     #[error("the session tables cannot be made: {0}")]
     Nat(#[from] InvalidConfig),
+    /// The router that was to be replaced does not let go.
+    #[error(transparent)]
+    HandOver(#[from] TakeError),
     /// The control socket cannot be had.
     #[error(transparent)]
     Control(#[from] SocketError),
@@ -130,6 +138,7 @@ impl StartError {
             | Self::State(_)
             | Self::Restore(_)
             | Self::Records(_)
+            | Self::HandOver(_)
             | Self::Control(_)
             | Self::Listen { .. } => Exit::Failed,
         }
@@ -155,11 +164,22 @@ pub async fn set_up(
     log: &Logger,
     log_dropped: Arc<AtomicU64>,
 ) -> Result<SetUp, StartError> {
+    Box::pin(set_up_with(configuration, log, log_dropped, Inheritance::default())).await
+}
+
+/// The same with what was kept for this start. A router that waits for it ends when this one is set up, and not before.
+pub async fn set_up_with(
+    configuration: Configuration,
+    log: &Logger,
+    log_dropped: Arc<AtomicU64>,
+    mut inheritance: Inheritance,
+) -> Result<SetUp, StartError> {
     let handle = rtnl::Handle::open()?;
     let snapshot = handle.snapshot().await?;
     let interface = configuration.settings.interface.clone();
     let left = configuration.settings.state_dir.as_deref();
     let left = left.map_or_else(Left::default, |folder| Left::read(folder, &interface));
+    let note = configuration.settings.state_dir.as_deref().and_then(|folder| Note::read(folder, &interface));
     let begun = Begun::new(configuration, &left.changes, &snapshot)?;
     let (settings, plan) = (&begun.generation.settings, &begun.generation.plan);
     let (pools, prefixes) = (plan.claimed(settings), settings.prefix_nets());
@@ -175,17 +195,23 @@ pub async fn set_up(
     let (begun, placed) = place(begun, &tables, &snapshot)?;
     let (settings, plan) = (&begun.generation.settings, &begun.generation.plan);
     let rules = plan.rules(settings, &snapshot);
-    let device = DeviceBuilder::new(&settings.interface)
+    let queues = inheritance.queues(&interface, log);
+    let mut predecessor = inheritance.predecessor;
+    let replaces = predecessor.as_ref().map(|predecessor| predecessor.pid);
+    let kept = queues.held.len();
+    let (device, excess) = DeviceBuilder::new(&settings.interface)
         .mtu(settings.mtu)
         .queues(settings.num_queues)
         .persist(true)
         .offloads(settings.offloads)
-        .build()?;
+        .build_from(queues.held)?;
+    let meanwhile = state::meanwhile(note, &interface, device.index()).filter(|_| device.adopted());
     let sysctls = Sysctls::default();
     let made = Made { device: &device, sysctls: &sysctls, handle: &handle, settings, log };
     let prepared = async {
         // Behind the device, like the address for metrics.
-        let mut state = Opened::open(settings.state_dir.as_deref(), &settings.interface, log)?;
+        let lock = predecessor.as_mut().and_then(|predecessor| predecessor.lock.take());
+        let mut state = Opened::open(settings.state_dir.as_deref(), &settings.interface, lock, log)?;
         let (recorder, guard) = start_records(settings, deterministic.as_ref(), log)?;
         let records = Records::new(recorder);
         let restoring = Restoring {
@@ -200,14 +226,21 @@ pub async fn set_up(
         state.restore(&restoring).map_err(StartError::Restore)?;
         record_restored(&restoring, &records);
         // Behind the device: a second router of the same name is told about the name, not about the port.
-        let metrics_listener = listen(settings.prometheus, log)?;
-        let control_socket = control_socket(settings, log)?;
+        let theirs = predecessor.as_mut();
+        let (metrics, control) = theirs.map(|other| (other.metrics.take(), other.control.take())).unzip();
+        let metrics_listener = listen(settings.prometheus, metrics.flatten(), log)?;
+        let control_socket = control_socket(settings, control.flatten(), log)?;
         made.prepare(plan, &snapshot).await?;
+        // Nothing can fail behind this. Until then the other one waits, and goes on if this one fails.
+        if let Some(predecessor) = predecessor.take() {
+            settle(predecessor, control_socket.as_ref())?;
+        }
         Ok((metrics_listener, control_socket, records, guard, state))
     };
     let (metrics_listener, control_socket, records, records_guard, state) = match prepared.await {
         Ok(prepared) => prepared,
         Err(error) => {
+            drop(predecessor);
             // What an earlier run left is for the start that succeeds.
             if !device.adopted() {
                 made.take_back().await;
@@ -217,6 +250,13 @@ pub async fn set_up(
     };
     describe(settings, plan, &snapshot, metrics_listener.as_ref(), log);
     describe_offloads(settings, device.offloads(), log);
+    describe_meanwhile(&device, (kept, replaces), meanwhile, log);
+    for queue in excess {
+        if let Err(error) = queue.detach() {
+            warn!(log, "a queue that is too much cannot be detached: what comes to it is lost"; "because" => %error);
+        }
+    }
+    store_queues(&device, &queues.names, log);
 
     let (state, keeper) = state.split();
     let joins = joins(settings, device.offloads());
@@ -242,6 +282,7 @@ pub async fn set_up(
         kernel_repairs: AtomicU64::new(0),
         metrics_listener: ArcSwapOption::from_pointee(metrics_listener),
         control_socket,
+        handover: Requests::default(),
         reloads: Reloads::default(),
         log_dropped,
         directory: crate::shared::Directory::default(),
@@ -342,16 +383,44 @@ impl SetUp {
         }
     }
 
-    /// A clean end: takes away what was made, or leaves it for the next start, as the settings say.
-    pub async fn tear_down(&self) {
+    /// Hands everything over to whoever waits at this connection, when all concerns have ended and the state is written. With an error
+    /// this router goes on.
+    pub fn hand_over(&self, stream: UnixStream) -> io::Result<()> {
+        give::give(stream, &self.shared)
+    }
+
+    /// Goes on after all concerns have ended: the state is kept again.
+    pub fn resume(&self) {
+        if let Some(state) = &self.state {
+            state.resume(&self.shared);
+        }
+        self.shared.keep_mappings();
+    }
+
+    /// A clean end that leaves everything for a start that follows.
+    pub fn leave(&self) {
         if let Some(socket) = &self.shared.control_socket {
             socket.remove();
         }
+        info!(self.shared.log, "device, routes and nftables table are left for the next start";
+            "interface" => &self.shared.interface, "queues_are_kept" => store::is_there());
+    }
+
+    /// A clean end: takes away what was made, or leaves it for the next start, as the settings say.
+    pub async fn tear_down(&self) {
         let settings = &self.shared.generation().settings;
         let log = &self.shared.log;
         if settings.on_exit == OnExit::Keep {
-            info!(log, "device, routes and nftables table are left for the next start"; "interface" => &settings.interface);
+            self.leave();
             return;
+        }
+        if let Some(socket) = &self.shared.control_socket {
+            socket.remove();
+        }
+        if store::is_there() {
+            for queue in self.device.queues() {
+                store::forget(&store::name_of(self.device.name(), queue.number()), log);
+            }
         }
         match rtnl::Handle::open() {
             Ok(handle) => {
@@ -464,7 +533,17 @@ fn start_records(
 }
 
 /// Opens the address for metrics. That the default one is taken (a second router on this host) is no reason not to start.
-fn listen(wanted: Prometheus, log: &Logger) -> Result<Option<TcpListener>, StartError> {
+///
+/// `theirs`: the listener of the router before, which it is gone on with where it listens there.
+fn listen(
+    wanted: Prometheus,
+    theirs: Option<TcpListener>,
+    log: &Logger,
+) -> Result<Option<TcpListener>, StartError> {
+    let theirs = theirs.filter(|theirs| theirs.local_addr().ok().as_ref() == wanted.address().as_ref());
+    if theirs.is_some() {
+        return Ok(theirs);
+    }
     match wanted {
         Prometheus::Off => Ok(None),
         Prometheus::At(address) => {
@@ -483,7 +562,20 @@ fn listen(wanted: Prometheus, log: &Logger) -> Result<Option<TcpListener>, Start
 
 /// Opens the control socket. That the default one cannot be had (a second router of this name in another network namespace, or a
 /// read-only /run) is no reason not to start.
-fn control_socket(settings: &Settings, log: &Logger) -> Result<Option<Socket>, StartError> {
+fn control_socket(
+    settings: &Settings,
+    theirs: Option<UnixListener>,
+    log: &Logger,
+) -> Result<Option<Socket>, StartError> {
+    let path = match &settings.control_socket {
+        ControlSocket::Off => None,
+        ControlSocket::At(path) => Some(path.clone()),
+        ControlSocket::Default => Some(control_socket_of(&settings.interface)),
+    };
+    let adopted = path.zip(theirs).and_then(|(path, theirs)| Socket::adopt(theirs, &path));
+    if adopted.is_some() {
+        return Ok(adopted);
+    }
     match &settings.control_socket {
         ControlSocket::Off => Ok(None),
         ControlSocket::At(path) => Ok(Some(Socket::bind(path)?)),
@@ -494,6 +586,55 @@ fn control_socket(settings: &Settings, log: &Logger) -> Result<Option<Socket>, S
                 Ok(None)
             }
         },
+    }
+}
+
+/// From here on this router is the one, and the other one ends.
+fn settle(predecessor: Predecessor, control: Option<&Socket>) -> Result<(), StartError> {
+    let adopted = control.filter(|socket| !socket.is_owned());
+    predecessor.settle(adopted.is_some())?;
+    if let Some(socket) = adopted {
+        socket.set_owned(true);
+    }
+    Ok(())
+}
+
+/// The service manager, if there is one, keeps the queues while there is no process.
+fn store_queues(device: &Device, before: &[String], log: &Logger) {
+    if !store::is_there() {
+        return;
+    }
+    for name in before {
+        store::forget(name, log);
+    }
+    for queue in device.queues() {
+        store::keep(&store::name_of(device.name(), queue.number()), queue.as_fd(), log);
+    }
+}
+
+/// Says who had the device while there was no router, and what that has cost.
+fn describe_meanwhile(
+    device: &Device,
+    (kept, replaces): (usize, Option<u32>),
+    meanwhile: Option<Meanwhile>,
+    log: &Logger,
+) {
+    let Some(Meanwhile { dropped, within }) = meanwhile else { return };
+    let within =
+        within.map_or_else(|| "its whole life".to_owned(), |within| format!("{:.1} s", within.as_secs_f64()));
+    let log = log.new(o!("dropped_by_device" => dropped, "counted_within" => within, "interface" => device.name().to_owned()));
+    match (kept, replaces) {
+        (0, None) => {
+            warn!(log, "nobody had the device's queues open while there was no router: what came was dropped")
+        }
+        (_, Some(pid)) => {
+            info!(log, "the device's queues were handed over by the router before: what came meanwhile is read now";
+            "queues" => kept, "process" => pid)
+        }
+        (_, None) => {
+            info!(log, "the device's queues were kept by the service manager: what came meanwhile is read now";
+            "queues" => kept)
+        }
     }
 }
 

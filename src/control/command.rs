@@ -38,6 +38,12 @@ pub enum Command {
     RemoveForward(Mapping),
     /// Give a host an address for itself.
     AddStatic(Pair),
+    /// Hand over to the process that asks: see [`crate::handover`]. No command for people.
+    #[command(skip)]
+    HandOver {
+        /// The version of the way in which that is done.
+        handover: u16,
+    },
     /// Take such an address away. One of the file comes back with the next reload.
     RemoveStatic(DropLease),
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use slog::{Logger, error, info, warn};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -31,8 +32,8 @@ pub struct Reader {
     flags: Flags,
     log: Logger,
     log_control: Option<LogControl>,
-    /// The text that was last made into settings, or refused.
-    known: Option<Arc<str>>,
+    /// The text that was last made into settings, or refused. It outlives the reader.
+    known: Arc<Mutex<Option<Arc<str>>>>,
     /// Another text that was seen at the last look: it may be half-written still.
     seen: Option<Arc<str>>,
 }
@@ -55,7 +56,7 @@ impl Reader {
     pub fn new(
         shared: Arc<Shared>,
         flags: Flags,
-        known: Option<Arc<str>>,
+        known: Arc<Mutex<Option<Arc<str>>>>,
         log_control: Option<LogControl>,
     ) -> Self {
         let log = shared.log.clone();
@@ -85,7 +86,7 @@ impl Reader {
         let Ok(Ok(text)) = tokio::task::spawn_blocking(move || config::read_text(&path)).await else {
             return false;
         };
-        let is_new = self.known.as_deref() != Some(&text);
+        let is_new = self.known.lock().as_deref() != Some(&text);
         let is_same_as_before = self.seen.as_deref() == Some(&text);
         self.seen = is_new.then(|| text.into());
         is_new && is_same_as_before
@@ -160,7 +161,9 @@ impl Reader {
         let reading = tokio::task::spawn_blocking(move || read(&flags, &path)).await;
         let (text, configuration) = reading.map_err(Unread::Lost)?;
         // Also one that is refused: it is not tried again before it is another one.
-        self.known = text.or_else(|| self.known.clone());
+        if text.is_some() {
+            *self.known.lock() = text;
+        }
         self.seen = None;
         configuration
     }

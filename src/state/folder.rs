@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// The rights of folders and files: who reads them learns who talks to whom.
@@ -16,6 +16,8 @@ const JOURNAL: &str = "journal-";
 const SET_ASIDE: &str = "set-aside";
 pub(super) const MAPPINGS: &str = "mappings";
 const NEW_MAPPINGS: &str = "mappings.new";
+pub(super) const DEVICE: &str = "device";
+pub(super) const NEW_DEVICE: &str = "device.new";
 
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,19 +47,21 @@ pub(super) struct Folder {
     path: PathBuf,
     /// For bringing names to the disk.
     itself: File,
-    _lock: File,
+    lock: File,
 }
 
 impl Folder {
     /// Makes the folder of this interface where there is none, and takes it.
-    pub(super) fn take(base: &Path, interface: &str) -> Result<Self, FolderError> {
+    ///
+    /// `lock`: one that another process has handed over.
+    pub(super) fn take(base: &Path, interface: &str, lock: Option<File>) -> Result<Self, FolderError> {
         let path = base.join(interface);
         let unusable = |source| FolderError::Unusable { path: path.clone(), source };
         DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&path).map_err(unusable)?;
         let itself = File::open(&path).map_err(unusable)?;
         itself.set_permissions(Permissions::from_mode(FOLDER_MODE)).map_err(unusable)?;
-        let mut lock =
-            options().read(true).write(true).create(true).open(path.join(LOCK)).map_err(unusable)?;
+        let own = options().read(true).write(true).create(true).open(path.join(LOCK)).map_err(unusable)?;
+        let lock = lock.filter(|lock| is_same(lock, &own)).unwrap_or(own);
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -67,9 +71,23 @@ impl Folder {
             }
             Err(TryLockError::Error(source)) => return Err(unusable(source)),
         }
-        let signed = lock.set_len(0).and_then(|()| lock.rewind());
-        signed.and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(unusable)?;
-        Ok(Self { path, itself, _lock: lock })
+        let folder = Self { path, itself, lock };
+        match folder.sign() {
+            Ok(()) => Ok(folder),
+            Err(source) => Err(FolderError::Unusable { path: folder.path, source }),
+        }
+    }
+
+    /// Writes into the lock whose it is.
+    pub(super) fn sign(&self) -> io::Result<()> {
+        let mut lock = &self.lock;
+        lock.set_len(0)?;
+        lock.rewind()?;
+        writeln!(lock, "{}", std::process::id())
+    }
+
+    pub(super) fn lock(&self) -> &File {
+        &self.lock
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -145,6 +163,11 @@ impl Folder {
         self.sync()?;
         Ok(path)
     }
+}
+
+fn is_same(one: &File, other: &File) -> bool {
+    let of = |file: &File| file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    of(one).is_some() && of(one) == of(other)
 }
 
 /// An empty file in place of whatever has this name.

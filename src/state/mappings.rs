@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use slog::{Logger, info, warn};
 
 use super::folder::{self, Folder};
+use super::framed;
 use crate::config::{Mappings, PartialForward, Placed, StaticPair, Text};
 use crate::control::{Forward, Pair};
 use crate::generation::Generation;
@@ -119,37 +120,12 @@ impl Changes {
         Self { added: Set::of(&generation.added), removed: Set::of(&generation.removed) }
     }
 
-    /// The file that says so.
     fn write(&self) -> io::Result<Vec<u8>> {
-        let body = serde_json::to_vec(self)?;
-        let mut file = first_line(&body).into_bytes();
-        file.extend_from_slice(&body);
-        Ok(file)
+        framed::write(NAME, VERSION, self)
     }
 
-    /// What a file says; or why it is not to be trusted.
     fn read(file: &[u8]) -> Result<Self, String> {
-        let end = file.iter().position(|byte| *byte == b'\n').ok_or("it ends within its first line")?;
-        let (line, body) = file.split_at(end + 1);
-        if line != first_line(body).as_bytes() {
-            return Err(why_not(line));
-        }
-        serde_json::from_slice(body).map_err(|error| format!("it makes no sense: {error}"))
-    }
-}
-
-fn first_line(body: &[u8]) -> String {
-    format!("{NAME} {VERSION} {:08x}\n", crc32fast::hash(body))
-}
-
-/// What is wrong with a first line that is not the one that belongs to what follows.
-fn why_not(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(line);
-    let Some(rest) = text.strip_prefix(NAME) else { return "it is not a file of this program".to_owned() };
-    match rest.trim().split_once(' ').and_then(|(version, _)| version.parse::<u16>().ok()) {
-        Some(VERSION) => "its checksum is wrong".to_owned(),
-        Some(version) => format!("it is of version {version}, and this program reads {VERSION}"),
-        None => "its first line is damaged".to_owned(),
+        framed::read(NAME, VERSION, file)
     }
 }
 
@@ -224,7 +200,7 @@ impl fmt::Display for Lasts {
 #[derive(Debug, Default)]
 pub struct Store {
     /// `None`: nowhere.
-    folder: Option<Arc<Folder>>,
+    folder: Mutex<Option<Arc<Folder>>>,
     /// What the file says, as far as that is known. Locked while it is written.
     written: Mutex<Option<Changes>>,
     failing: Mutex<Option<String>>,
@@ -233,7 +209,21 @@ pub struct Store {
 impl Store {
     /// That of a folder which was taken, whose file says `last`.
     pub(super) fn new(folder: Arc<Folder>, last: Option<Changes>) -> Self {
-        Self { folder: Some(folder), written: Mutex::new(last), failing: Mutex::default() }
+        Self { folder: Mutex::new(Some(folder)), written: Mutex::new(last), failing: Mutex::default() }
+    }
+
+    pub(super) fn folder(&self) -> Option<Arc<Folder>> {
+        self.folder.lock().clone()
+    }
+
+    /// Somebody else may have written the file.
+    pub(super) fn forget(&self) {
+        *self.written.lock() = None;
+    }
+
+    /// Keeps nothing any more: the folder is somebody else's from now on.
+    pub(super) fn close(&self) {
+        *self.folder.lock() = None;
     }
 
     /// Why it cannot be written just now, if that is so.
@@ -244,13 +234,13 @@ impl Store {
     /// Writes what has been changed, unless the file says so already. `generation` is asked for once nobody else writes, so that the last
     /// to write has the newest. Waits for the disk. `None`: nothing is kept.
     pub fn keep(&self, generation: impl Fn() -> Arc<Generation>, log: &Logger) -> Option<Result<(), String>> {
-        let folder = self.folder.as_ref()?;
+        let folder = self.folder()?;
         let mut written = self.written.lock();
         let changes = Changes::of(&generation());
         if written.as_ref() == Some(&changes) {
             return Some(Ok(()));
         }
-        match write(folder, &changes) {
+        match write(&folder, &changes) {
             Ok(()) => {
                 if let Some(because) = self.failing.lock().take() {
                     info!(log, "mappings of run time are kept again"; "failed_with" => because);
@@ -352,8 +342,10 @@ mod tests {
         }
         // A checksum that is right is not enough.
         for body in ["", "{}", "[]", r#"{"added":{"forwards":[],"static":[],"colour":1},"removed":{}}"#] {
-            let because =
-                Changes::read(format!("{}{body}", first_line(body.as_bytes())).as_bytes()).unwrap_err();
+            let because = Changes::read(
+                format!("{}{body}", framed::first_line(NAME, VERSION, body.as_bytes())).as_bytes(),
+            )
+            .unwrap_err();
             assert!(because.starts_with("it makes no sense: "), "{because}");
         }
     }

@@ -18,9 +18,11 @@
 //!
 //! Worst-case memory: while reading, what is in the files; while writing, what has changed within 250 ms, and 512 KiB.
 
+mod device;
 mod files;
 mod folder;
 mod format;
+mod framed;
 mod image;
 mod mappings;
 mod read;
@@ -32,15 +34,18 @@ mod writer;
 mod tests;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fast_nat::Timestamp;
 use parking_lot::{Condvar, Mutex};
 use slog::{Logger, info, o, warn};
 
+pub use device::{Meanwhile, Note, meanwhile};
 pub use folder::FolderError;
 pub use format::VERSION;
 pub use mappings::{Changes, Lasts, Left, Set, Store};
@@ -145,6 +150,11 @@ impl Status {
         self.failing.lock().is_some()
     }
 
+    /// The lock of the folder, if there is one.
+    pub(crate) fn lock(&self) -> Option<OwnedFd> {
+        self.mappings.folder()?.lock().try_clone().ok().map(OwnedFd::from)
+    }
+
     fn set_failing(&self, because: Option<String>) {
         *self.failing.lock() = because;
     }
@@ -180,14 +190,20 @@ struct Kept {
 impl Opened {
     /// Takes the folder of this interface and reads what is in it. Without a folder that can be used the router does without, and the log
     /// says so; that another router has it is the one thing that is an error. `folder`: `None`: no state is wanted.
-    pub fn open(folder: Option<&Path>, interface: &str, log: &Logger) -> Result<Self, FolderError> {
+    /// `lock`: that of the folder, if another router has handed it over.
+    pub fn open(
+        folder: Option<&Path>,
+        interface: &str,
+        lock: Option<OwnedFd>,
+        log: &Logger,
+    ) -> Result<Self, FolderError> {
         let log = log.new(o!("state" => folder.map_or_else(|| "off".to_owned(), |folder| folder.join(interface).display().to_string())));
         let Some(base) = folder else {
             info!(log, "no state is kept: a restart ends all sessions");
             return Ok(Self { status: Status::new(Keeping::Off), kept: None, log });
         };
         let start = Instant::now();
-        let folder = match Folder::take(base, interface) {
+        let folder = match Folder::take(base, interface, lock.map(std::fs::File::from)) {
             Ok(folder) => Arc::new(folder),
             Err(error @ FolderError::InUse { .. }) => return Err(error),
             Err(error @ FolderError::Unusable { .. }) => {
@@ -305,16 +321,22 @@ pub struct Keeper {
 impl Keeper {
     /// Starts the thread that keeps the state of these tables. `None`: there can be no thread, and the router does without.
     pub fn start(self, shared: &Arc<Shared>) -> Option<Guard> {
+        let thread = self.spawn(shared)?;
+        Some(Guard { keeper: self, thread: Mutex::new(Some(thread)) })
+    }
+
+    fn spawn(&self, shared: &Arc<Shared>) -> Option<JoinHandle<()>> {
         let generation = shared.generation();
         let configuration = format!("{:?} {:?}", generation.plan, generation.settings.translation_prefixes);
         let configuration = crc32fast::hash(configuration.as_bytes());
         let writer = Writer {
             shared: Arc::clone(shared),
             status: Arc::clone(&self.status),
-            folder: self.folder,
+            folder: Arc::clone(&self.folder),
             identity: Identity { epoch: 0, generation: 0, boot: self.boot, configuration },
-            log: self.log,
+            log: self.log.clone(),
             journal: None,
+            noted: None,
             drained: Moment::default(),
             delay: Duration::from_millis(500),
             trouble: None,
@@ -322,12 +344,11 @@ impl Keeper {
             prefixes: Vec::new(),
             again_at: None,
         };
-        let (status, log) = (self.status, writer.log.clone());
         match std::thread::Builder::new().name("state".to_owned()).spawn(move || writer.run()) {
-            Ok(thread) => Some(Guard { status, thread: Mutex::new(Some(thread)) }),
+            Ok(thread) => Some(thread),
             Err(error) => {
-                warn!(log, "runs without state: a restart ends all sessions"; "because" => %error);
-                status.set_failing(Some(format!("no thread can be started ({error})")));
+                warn!(self.log, "runs without state: a restart ends all sessions"; "because" => %error);
+                self.status.set_failing(Some(format!("no thread can be started ({error})")));
                 None
             }
         }
@@ -337,29 +358,42 @@ impl Keeper {
 /// The thread that keeps the state. Ends it when it is dropped.
 #[derive(Debug)]
 pub struct Guard {
-    status: Arc<Status>,
-    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    keeper: Keeper,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Guard {
     /// Writes the last of the journal. Waits for `patience` at most; `false`: it was not done by then. May be repeated.
     pub fn finish(&self, patience: Duration) -> bool {
         let Some(thread) = self.thread.lock().take() else { return true };
-        *self.status.is_ending.lock() = true;
-        self.status.bell.notify_all();
+        let status = &self.keeper.status;
+        *status.is_ending.lock() = true;
+        status.bell.notify_all();
         let deadline = Instant::now() + patience;
         let mut pause = Duration::from_millis(1);
         while !thread.is_finished() && Instant::now() < deadline {
             std::thread::park_timeout(pause);
             pause = (pause * 2).min(Duration::from_millis(50));
         }
-        thread.is_finished() && thread.join().is_ok() && !self.status.is_failing()
+        thread.is_finished() && thread.join().is_ok() && !status.is_failing()
+    }
+
+    /// Goes on after it was [finished](Self::finish), with files of its own: somebody else may have written some meanwhile.
+    pub fn resume(&self, shared: &Arc<Shared>) {
+        let Keeper { status, folder, log, .. } = &self.keeper;
+        *status.is_ending.lock() = false;
+        status.mappings.forget();
+        if let Err(error) = folder.sign() {
+            warn!(log, "the lock of the state cannot be written"; "because" => %error);
+        }
+        *self.thread.lock() = self.keeper.spawn(shared);
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         self.finish(FAREWELL);
+        self.keeper.status.mappings.close();
     }
 }
 

@@ -34,7 +34,7 @@ impl Base {
     }
 
     fn take(&self) -> Folder {
-        Folder::take(&self.0, "nat64").unwrap()
+        Folder::take(&self.0, "nat64", None).unwrap()
     }
 
     fn of_interface(&self) -> PathBuf {
@@ -205,7 +205,7 @@ fn the_folder_is_nobody_elses_business_and_a_second_user_is_told_whose_it_is() {
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&base.0), mode(folder.path())), (0o700, 0o700));
     assert_eq!((mode(&folder.snapshot()), mode(&folder.journal(4))), (0o600, 0o600));
-    let refused = Folder::take(&base.0, "nat64").unwrap_err();
+    let refused = Folder::take(&base.0, "nat64", None).unwrap_err();
     assert!(
         matches!(refused, FolderError::InUse { pid: Some(pid), .. } if pid == std::process::id()),
         "{refused}"
@@ -216,7 +216,7 @@ fn the_folder_is_nobody_elses_business_and_a_second_user_is_told_whose_it_is() {
         "{said}"
     );
     // Another interface has a folder of its own, and this one is free again when its user has gone.
-    drop(Folder::take(&base.0, "nat65").unwrap());
+    drop(Folder::take(&base.0, "nat65", None).unwrap());
     drop(folder);
     base.take();
 }
@@ -225,7 +225,7 @@ fn the_folder_is_nobody_elses_business_and_a_second_user_is_told_whose_it_is() {
 fn a_folder_that_cannot_be_made_is_an_error_that_says_why() {
     let base = Base::new();
     std::fs::write(&base.0, "a file").unwrap();
-    let error = Folder::take(&base.0, "nat64").unwrap_err();
+    let error = Folder::take(&base.0, "nat64", None).unwrap_err();
     assert!(
         matches!(error, FolderError::Unusable { .. }) && error.to_string().contains("cannot be used"),
         "{error}"

@@ -21,6 +21,7 @@ use fast_nat::{LeaseKind, SavedLease, Timestamp};
 use slog::{Logger, debug, info, warn};
 
 use super::Status;
+use super::device::Note;
 use super::folder::{Folder, create};
 use super::format::{
     BlockRecord, FileKind, Identity, Kind, LeaseRecord, Moment, PlaceRecord, PrefixRecord, RestingRecord,
@@ -65,6 +66,8 @@ pub(super) struct Writer {
     pub(super) journal: Option<Sink>,
     /// A snapshot that has failed is tried again then; its journal goes on meanwhile.
     pub(super) again_at: Option<Instant>,
+    /// When it was last noted what the device has dropped.
+    pub(super) noted: Option<Instant>,
     /// When what had changed was last read.
     pub(super) drained: Moment,
     pub(super) delay: Duration,
@@ -127,6 +130,10 @@ impl Writer {
         } else if alive.elapsed() >= ALIVE_EVERY || is_ending {
             *alive = Instant::now();
             self.note_alive()?;
+        }
+        if self.noted.is_none_or(|noted| noted.elapsed() >= ALIVE_EVERY) || is_ending {
+            self.noted = Some(Instant::now());
+            self.note_device();
         }
         if synced.elapsed() >= SYNC_EVERY || is_ending {
             *synced = Instant::now();
@@ -256,6 +263,14 @@ impl Writer {
         journal.flush(faults)?;
         self.status.journal_bytes.store(journal.length, Ordering::Relaxed);
         Ok(journal.length > before)
+    }
+
+    /// What the device has dropped, for the log of the next start.
+    fn note_device(&self) {
+        let Some(note) = Note::now(&self.shared.interface, self.shared.device_index) else { return };
+        if let Err(error) = note.write(&self.folder) {
+            debug!(self.log, "what the device has dropped cannot be noted"; "because" => %error);
+        }
     }
 
     fn note_alive(&mut self) -> io::Result<()> {

@@ -23,6 +23,11 @@ pub(crate) struct Process(Child);
 impl Process {
     pub(crate) fn spawn(mut command: Command) -> Self {
         command.stdin(Stdio::null());
+        Self::spawn_as_it_is(command)
+    }
+
+    /// The same with whatever it has for standard input.
+    pub(crate) fn spawn_as_it_is(mut command: Command) -> Self {
         Self(end_with_parent(&mut command).spawn().expect("the program starts"))
     }
 

@@ -66,6 +66,21 @@ impl Router {
         Self { namespace: lab.router.clone(), process, log }
     }
 
+    /// The same with these for standard input and output.
+    pub(crate) fn spawn_between(
+        mut command: Command,
+        lab: &Lab,
+        flags: &[&str],
+        [stdin, stdout]: [Option<Stdio>; 2],
+    ) -> Self {
+        command.args(["--prometheus", &HTTP.to_string(), "--log-format", "json"]).args(flags);
+        command.stdin(stdin.unwrap_or_else(Stdio::null)).stdout(stdout.unwrap_or_else(Stdio::null));
+        command.stderr(Stdio::piped());
+        let mut process = Process::spawn_as_it_is(command);
+        let log = Log::read(process.child().stderr.take().expect("a pipe"));
+        Self { namespace: lab.router.clone(), process, log }
+    }
+
     /// Waits for something, unless it ends before.
     pub(crate) fn wait(&mut self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
         let start = Instant::now();

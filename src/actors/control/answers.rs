@@ -56,6 +56,8 @@ pub(super) async fn answer(
         Command::AddForward(forward) => mappings::add_forward(shared, &forward, log).await,
         Command::RemoveForward(mapping) => mappings::remove_forward(shared, &mapping, log).await,
         Command::AddStatic(pair) => mappings::add_static(shared, pair, log).await,
+        // The connection does that.
+        Command::HandOver { .. } => Err(Failure::new(ErrorKind::Unavailable, "try again")),
         Command::RemoveStatic(pair) => mappings::remove_static(shared, pair.address, log).await,
     }
 }

@@ -13,9 +13,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
 use super::answers;
-use crate::control::{Answer, ErrorKind, Failure, LONGEST_REQUEST, read_request};
+use crate::control::{Answer, Command, ErrorKind, Failure, LONGEST_REQUEST, read_request};
 use crate::shared::Shared;
 use crate::supervision::Birth;
+
+type Lines = Framed<UnixStream, LinesCodec>;
 
 /// How long to wait when the kernel gives no connection (too many open files, for one).
 const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
@@ -85,6 +87,13 @@ impl Server {
                 Ok(Some(Ok(line))) => {
                     let (id, command) = read_request(&line);
                     let result = match command {
+                        Ok(Command::HandOver { handover }) => match self.hand_over(handover, lines) {
+                            Ok(()) => return,
+                            Err((failure, back)) => {
+                                lines = back;
+                                Err(failure)
+                            }
+                        },
                         Ok(command) => answers::answer(&self.shared, &self.birth, command, &self.log).await,
                         Err(failure) => Err(failure),
                     };
@@ -116,8 +125,28 @@ impl Server {
         }
     }
 
+    /// Leaves the connection to whoever hands over, or says why that cannot be.
+    fn hand_over(&self, version: u16, lines: Lines) -> Result<(), (Failure, Lines)> {
+        if let Some(message) = self.shared.handover.refusal(version) {
+            return Err((Failure::new(ErrorKind::Conflict, message), lines));
+        }
+        if !lines.read_buffer().is_empty() {
+            let failure = Failure::new(ErrorKind::BadRequest, "nothing may follow the request to hand over");
+            return Err((failure, lines));
+        }
+        match lines.into_inner().into_std() {
+            Ok(stream) => {
+                warn!(self.log, "another process takes over by request");
+                self.shared.handover.put(stream);
+            }
+            // It sees that the connection ends.
+            Err(error) => warn!(self.log, "a connection cannot be handed on"; "because" => %error),
+        }
+        Ok(())
+    }
+
     /// Whether the client has taken the answer.
-    async fn say(&self, lines: &mut Framed<UnixStream, LinesCodec>, answer: &Answer) -> bool {
+    async fn say(&self, lines: &mut Lines, answer: &Answer) -> bool {
         // An answer is made of maps with text for keys: it has a JSON form.
         let Ok(line) = serde_json::to_string(answer) else { return false };
         matches!(timeout(self.bounds.patience, lines.send(line)).await, Ok(Ok(())))

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -42,6 +43,8 @@ pub struct ControlSocket {
     pub path: PathBuf,
     /// Device and inode of the file.
     identity: (u64, u64),
+    /// Whether the file ends with this value.
+    is_owned: AtomicBool,
 }
 
 impl ControlSocket {
@@ -64,13 +67,40 @@ impl ControlSocket {
         fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
         let file = fs::symlink_metadata(path).map_err(failed)?;
         socket.listen(BACKLOG).map_err(failed)?;
-        Ok(Self { listener: socket.into(), path: path.to_owned(), identity: (file.dev(), file.ino()) })
+        Ok(Self {
+            listener: socket.into(),
+            path: path.to_owned(),
+            identity: (file.dev(), file.ino()),
+            is_owned: true.into(),
+        })
+    }
+
+    /// Goes on with the listener of another router, if it is one that listens there. Its file is the other one's until that is
+    /// [said](Self::set_owned) to be otherwise.
+    pub fn adopt(listener: UnixListener, path: &Path) -> Option<Self> {
+        let listens_there = listener.local_addr().is_ok_and(|address| address.as_pathname() == Some(path));
+        let file = fs::symlink_metadata(path).ok().filter(|_| listens_there)?;
+        let identity = (file.dev(), file.ino());
+        Some(Self { listener, path: path.to_owned(), identity, is_owned: false.into() })
+    }
+
+    /// Whether the file ends with this value.
+    pub fn is_owned(&self) -> bool {
+        self.is_owned.load(Ordering::Relaxed)
+    }
+
+    /// Says whether the file ends with this value.
+    pub fn set_owned(&self, is_owned: bool) {
+        self.is_owned.store(is_owned, Ordering::Relaxed);
     }
 }
 
 impl ControlSocket {
     /// Removes the file: a clean end.
     pub fn remove(&self) {
+        if !self.is_owned() {
+            return;
+        }
         // Somebody may have put another one there.
         if fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.identity) {
             let _ = fs::remove_file(&self.path);
