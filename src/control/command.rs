@@ -48,6 +48,16 @@ pub enum Command {
     RemoveStatic(DropLease),
 }
 
+impl Command {
+    /// Whether the answer may be long.
+    pub fn is_list(&self) -> bool {
+        matches!(
+            self,
+            Self::ListSessions(_) | Self::ListLeases(_) | Self::ListBlocks(_) | Self::ListMappings(_)
+        )
+    }
+}
+
 /// How much is listed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Args)]
 #[serde(deny_unknown_fields)]

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use netlab::PingOutcome;
 
 pub(crate) use lab::Lab;
+#[allow(unused_imports, reason = "each file of tests uses its own part")]
 pub(crate) use router::Router;
 
 /// Far beyond what anything here takes, also on a machine that is busy.

@@ -29,11 +29,13 @@ pub(super) struct Bounds {
     pub(super) connections: usize,
     /// How long a client may be silent between requests, and how long it may take to read an answer.
     pub(super) patience: Duration,
+    /// Lists that are made at a time: until it is text, one of 10,000 entries takes some 20 MiB.
+    pub(super) lists: usize,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { connections: 16, patience: Duration::from_secs(30) }
+        Self { connections: 16, patience: Duration::from_secs(30), lists: 2 }
     }
 }
 
@@ -50,6 +52,7 @@ impl Server {
     /// Serves until the runtime ends, or until this incarnation has been replaced.
     pub(super) async fn serve(self, listener: UnixListener) {
         let seats = Arc::new(Semaphore::new(self.bounds.connections));
+        let lists = Arc::new(Semaphore::new(self.bounds.lists));
         while let Ok(seat) = Arc::clone(&seats).acquire_owned().await {
             let accepted = listener.accept().await;
             // A connection that a zombie takes ends at once, and its client asks again.
@@ -58,9 +61,9 @@ impl Server {
             }
             match accepted {
                 Ok((stream, _)) => {
-                    let server = self.clone();
+                    let (server, lists) = (self.clone(), Arc::clone(&lists));
                     self.birth.spawn(async move {
-                        server.talk(stream).await;
+                        server.talk(stream, &lists).await;
                         drop(seat);
                     });
                 }
@@ -72,16 +75,18 @@ impl Server {
         }
     }
 
-    async fn talk(&self, stream: UnixStream) {
+    async fn talk(&self, stream: UnixStream, lists: &Semaphore) {
         let peer = stream.peer_cred();
         let mut lines = Framed::new(stream, LinesCodec::new_with_max_length(LONGEST_REQUEST));
         if let Err(message) = may_ask(peer.ok().as_ref(), nix::unistd::geteuid().as_raw()) {
             warn!(self.log, "refused a control connection"; "because" => &message);
             let failure = Failure::new(ErrorKind::Forbidden, message);
-            self.say(&mut lines, &Answer::new(Value::Null, Err(failure))).await;
+            self.say(&mut lines, Answer::new(Value::Null, Err(failure))).await;
             return;
         }
         loop {
+            // Held until the answer is text, not until it is read.
+            let mut turn = None;
             let answer = match timeout(self.bounds.patience, lines.next()).await {
                 Ok(Some(Ok(line))) if line.trim().is_empty() => continue,
                 Ok(Some(Ok(line))) => {
@@ -94,7 +99,12 @@ impl Server {
                                 Err(failure)
                             }
                         },
-                        Ok(command) => answers::answer(&self.shared, &self.birth, command, &self.log).await,
+                        Ok(command) => {
+                            if command.is_list() {
+                                turn = lists.acquire().await.ok();
+                            }
+                            answers::answer(&self.shared, &self.birth, command, &self.log).await
+                        }
                         Err(failure) => Err(failure),
                     };
                     Answer::new(id, result)
@@ -110,7 +120,7 @@ impl Server {
                 {
                     let message = "a request is UTF-8 text";
                     let failure = Failure::new(ErrorKind::BadRequest, message);
-                    self.say(&mut lines, &Answer::new(Value::Null, Err(failure))).await;
+                    self.say(&mut lines, Answer::new(Value::Null, Err(failure))).await;
                     return;
                 }
                 Ok(Some(Err(LinesCodecError::Io(error)))) => {
@@ -119,7 +129,9 @@ impl Server {
                 }
                 Ok(None) | Err(_) => return,
             };
-            if !self.birth.is_current() || !self.say(&mut lines, &answer).await {
+            let text = text(answer);
+            drop(turn);
+            if !self.birth.is_current() || !self.send(&mut lines, text).await {
                 return;
             }
         }
@@ -146,11 +158,19 @@ impl Server {
     }
 
     /// Whether the client has taken the answer.
-    async fn say(&self, lines: &mut Lines, answer: &Answer) -> bool {
-        // An answer is made of maps with text for keys: it has a JSON form.
-        let Ok(line) = serde_json::to_string(answer) else { return false };
-        matches!(timeout(self.bounds.patience, lines.send(line)).await, Ok(Ok(())))
+    async fn say(&self, lines: &mut Lines, answer: Answer) -> bool {
+        self.send(lines, text(answer)).await
     }
+
+    async fn send(&self, lines: &mut Lines, text: Option<String>) -> bool {
+        let Some(text) = text else { return false };
+        matches!(timeout(self.bounds.patience, lines.send(text)).await, Ok(Ok(())))
+    }
+}
+
+/// An answer is made of maps with text for keys: it has a JSON form.
+fn text(answer: Answer) -> Option<String> {
+    serde_json::to_string(&answer).ok()
 }
 
 /// Whether a process with these credentials may ask a router of this user; why not.
