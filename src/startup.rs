@@ -625,15 +625,18 @@ fn describe_meanwhile(
     let log = log.new(o!("dropped_by_device" => dropped, "counted_within" => within, "interface" => device.name().to_owned()));
     match (kept, replaces) {
         (0, None) => {
-            warn!(log, "nobody had the device's queues open while there was no router: what came was dropped")
+            warn!(
+                log,
+                "nobody had the device's queues open while there was no router: what came was dropped"
+            );
         }
         (_, Some(pid)) => {
             info!(log, "the device's queues were handed over by the router before: what came meanwhile is read now";
-            "queues" => kept, "process" => pid)
+            "queues" => kept, "process" => pid);
         }
         (_, None) => {
             info!(log, "the device's queues were kept by the service manager: what came meanwhile is read now";
-            "queues" => kept)
+            "queues" => kept);
         }
     }
 }

@@ -28,19 +28,19 @@ pub struct Begun {
 /// One mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Mapping {
-    Forward(PartialForward),
+    Forward(Box<PartialForward>),
     Static(Placed<StaticPair>),
 }
 
 impl Mapping {
     fn all(of: Mappings) -> impl Iterator<Item = Self> {
         let pairs = of.static_pairs.into_iter().map(Self::Static);
-        pairs.chain(of.forwards.into_iter().map(Self::Forward))
+        pairs.chain(of.forwards.into_iter().map(|forward| Self::Forward(Box::new(forward))))
     }
 
     fn put_into(self, mappings: &mut Mappings) {
         match self {
-            Self::Forward(forward) => mappings.forwards.push(forward),
+            Self::Forward(forward) => mappings.forwards.push(*forward),
             Self::Static(pair) => mappings.static_pairs.push(pair),
         }
     }
@@ -77,7 +77,7 @@ impl std::fmt::Display for Mapping {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Forward(forward) => {
-                let PartialForward { protocol, address, port, host, host_port, .. } = forward;
+                let PartialForward { protocol, address, port, host, host_port, .. } = &**forward;
                 let protocol = match protocol.value {
                     ForwardProtocol::Tcp => Protocol::Tcp,
                     ForwardProtocol::Udp => Protocol::Udp,
@@ -101,7 +101,6 @@ impl Begun {
         changes: &Changes,
         snapshot: &Snapshot,
     ) -> Result<Self, NoDefaultPool> {
-        let alone = configuration.clone();
         let mut base = configuration.partial.clone();
         let mut removed = Mappings::default();
         let mut dropped = Vec::new();
@@ -126,33 +125,28 @@ impl Begun {
             Ok(generation)
         };
         let wanted = changes.added.mappings();
-        let generation = match generation(&wanted) {
-            Ok(whole) => {
-                restored += changes.added.len() as u64;
-                whole
-            }
-            Err(_) => {
-                // Settings that are wrong by themselves are not the fault of any mapping: the start fails, and says why.
-                let Ok(mut best) = generation(&Mappings::default()) else {
-                    let plan = Plan::settle(&alone.settings, snapshot)?;
-                    let generation = Generation::first(alone.clone(), plan);
-                    return Ok(Self { generation, restored: 0, dropped: Vec::new(), configuration: alone });
-                };
-                for mapping in Mapping::all(wanted) {
-                    let mut more = best.added.clone();
-                    mapping.clone().put_into(&mut more);
-                    match generation(&more) {
-                        Ok(better) => {
-                            best = better;
-                            restored += 1;
-                        }
-                        Err(why) => dropped.push((mapping.to_string(), why)),
-                    }
-                }
-                best
-            }
+        if let Ok(generation) = generation(&wanted) {
+            restored += changes.added.len() as u64;
+            return Ok(Self { generation, restored, dropped, configuration });
+        }
+        // Settings that are wrong by themselves are not the fault of any mapping: the start fails, and says why.
+        let Ok(mut best) = generation(&Mappings::default()) else {
+            let plan = Plan::settle(&configuration.settings, snapshot)?;
+            let generation = Generation::first(configuration.clone(), plan);
+            return Ok(Self { generation, restored: 0, dropped: Vec::new(), configuration });
         };
-        Ok(Self { generation, restored, dropped, configuration: alone })
+        for mapping in Mapping::all(wanted) {
+            let mut more = best.added.clone();
+            mapping.clone().put_into(&mut more);
+            match generation(&more) {
+                Ok(better) => {
+                    best = better;
+                    restored += 1;
+                }
+                Err(why) => dropped.push((mapping.to_string(), why)),
+            }
+        }
+        Ok(Self { generation: best, restored, dropped, configuration })
     }
 
     /// The same without what was added, which cannot be placed: why.

@@ -72,7 +72,7 @@ impl Set {
     /// The same as settings have them.
     pub fn mappings(&self) -> Mappings {
         Mappings {
-            static_pairs: self.static_pairs.iter().map(|pair| pair.placed()).collect(),
+            static_pairs: self.static_pairs.iter().map(Pair::placed).collect(),
             forwards: self.forwards.iter().map(Forward::placed).collect(),
         }
     }
