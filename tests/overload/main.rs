@@ -39,7 +39,7 @@ const CONFIG: &str = "translation_prefix = \"64:ff9b:1::/96\"\n[[pool]]\nprefix 
 
 /// The bound that docs/configuration.md gives for these settings, in bytes, beside what the router has after its start.
 const BOUND: u64 =
-    2 * HELD + FRAGMENTS + LOG + 2 * SESSIONS * MADE + 16 * SESSIONS * TEXT + 16 * PAGE + STATE;
+    2 * HELD + FRAGMENTS + LOG + 2 * SESSIONS * MADE + 16 * SESSIONS * TEXT + 32 * PAGE + STATE;
 /// Packets of new hosts that wait, for each worker.
 const HELD: u64 = 8 << 20;
 const FRAGMENTS: u64 = 8 << 20;
@@ -49,7 +49,7 @@ const MADE: u64 = 2300;
 const TEXT: u64 = 320;
 const SESSIONS: u64 = 4096;
 /// A page of metrics.
-const PAGE: u64 = 1 << 20;
+const PAGE: u64 = 128 << 10;
 /// What has changed within 250 ms, and 512 KiB.
 const STATE: u64 = SESSIONS * 48 + (512 << 10);
 

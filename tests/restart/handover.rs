@@ -174,12 +174,14 @@ fn who_cannot_hand_over_says_why_and_where_nobody_runs_a_router_starts_as_ever()
     router.end();
 }
 
+/// Fewer than a queue holds.
+const PACKETS: u64 = 150;
+
 #[test]
 fn what_a_device_that_nobody_has_open_drops_is_said_at_the_next_start() {
     if !netlab::kernel_tests_possible() {
         return;
     }
-    const PACKETS: u64 = 150;
     let lab = Lab::new();
     let router = Router::start(&lab, WAYS[0]);
     let mapping = Mapping::open(&lab, Topology::CLIENT_V6, 5000);

@@ -25,6 +25,7 @@ fn laboratory(builder: &DeviceBuilder) -> (Namespace, Device) {
 }
 
 /// What somebody else has of the queues after their process has gone.
+#[allow(clippy::needless_pass_by_value, reason = "its own hold on the queues goes")]
 fn keep(device: Device) -> Vec<OwnedFd> {
     device.queues().iter().map(|queue| queue.as_fd().try_clone_to_owned().unwrap()).collect()
 }

@@ -81,7 +81,7 @@ impl Server {
         if let Err(message) = may_ask(peer.ok().as_ref(), nix::unistd::geteuid().as_raw()) {
             warn!(self.log, "refused a control connection"; "because" => &message);
             let failure = Failure::new(ErrorKind::Forbidden, message);
-            self.say(&mut lines, Answer::new(Value::Null, Err(failure))).await;
+            self.say(&mut lines, &Answer::new(Value::Null, Err(failure))).await;
             return;
         }
         loop {
@@ -93,8 +93,8 @@ impl Server {
                     let (id, command) = read_request(&line);
                     let result = match command {
                         Ok(Command::HandOver { handover }) => match self.hand_over(handover, lines) {
-                            Ok(()) => return,
-                            Err((failure, back)) => {
+                            None => return,
+                            Some((failure, back)) => {
                                 lines = back;
                                 Err(failure)
                             }
@@ -120,7 +120,7 @@ impl Server {
                 {
                     let message = "a request is UTF-8 text";
                     let failure = Failure::new(ErrorKind::BadRequest, message);
-                    self.say(&mut lines, Answer::new(Value::Null, Err(failure))).await;
+                    self.say(&mut lines, &Answer::new(Value::Null, Err(failure))).await;
                     return;
                 }
                 Ok(Some(Err(LinesCodecError::Io(error)))) => {
@@ -129,7 +129,7 @@ impl Server {
                 }
                 Ok(None) | Err(_) => return,
             };
-            let text = text(answer);
+            let text = text(&answer);
             drop(turn);
             if !self.birth.is_current() || !self.send(&mut lines, text).await {
                 return;
@@ -137,14 +137,14 @@ impl Server {
         }
     }
 
-    /// Leaves the connection to whoever hands over, or says why that cannot be.
-    fn hand_over(&self, version: u16, lines: Lines) -> Result<(), (Failure, Lines)> {
+    /// Leaves the connection to whoever hands over, or gives it back with the reason why that cannot be.
+    fn hand_over(&self, version: u16, lines: Lines) -> Option<(Failure, Lines)> {
         if let Some(message) = self.shared.handover.refusal(version) {
-            return Err((Failure::new(ErrorKind::Conflict, message), lines));
+            return Some((Failure::new(ErrorKind::Conflict, message), lines));
         }
         if !lines.read_buffer().is_empty() {
             let failure = Failure::new(ErrorKind::BadRequest, "nothing may follow the request to hand over");
-            return Err((failure, lines));
+            return Some((failure, lines));
         }
         match lines.into_inner().into_std() {
             Ok(stream) => {
@@ -154,11 +154,11 @@ impl Server {
             // It sees that the connection ends.
             Err(error) => warn!(self.log, "a connection cannot be handed on"; "because" => %error),
         }
-        Ok(())
+        None
     }
 
     /// Whether the client has taken the answer.
-    async fn say(&self, lines: &mut Lines, answer: Answer) -> bool {
+    async fn say(&self, lines: &mut Lines, answer: &Answer) -> bool {
         self.send(lines, text(answer)).await
     }
 
@@ -169,8 +169,8 @@ impl Server {
 }
 
 /// An answer is made of maps with text for keys: it has a JSON form.
-fn text(answer: Answer) -> Option<String> {
-    serde_json::to_string(&answer).ok()
+fn text(answer: &Answer) -> Option<String> {
+    serde_json::to_string(answer).ok()
 }
 
 /// Whether a process with these credentials may ask a router of this user; why not.
