@@ -151,13 +151,13 @@ fn under_more_of_everything_than_there_is_room_for_the_router_is_bounded_answers
     }));
     // Requests: many at a time, wrong ones, too long ones, and clients that do not read what they have asked for.
     let answers = Arc::new(AtomicU64::new(0));
-    crowds.push(Crowd::new(&stop, 6, {
+    crowds.push(Crowd::new(&stop, 8, {
         let (lab, answers) = (Arc::clone(&lab), Arc::clone(&answers));
         move |member| {
             let mut connection = Connection::open(&lab);
-            let request = match member % 3 {
-                0 => "{\"command\": \"list-sessions\", \"limit\": 10000}".to_owned(),
-                1 => format!("{{\"command\": \"{}\"}}", "x".repeat(70_000)),
+            let request = match member % 4 {
+                0 | 1 => "{\"command\": \"list-sessions\", \"limit\": 10000}".to_owned(),
+                2 => format!("{{\"command\": \"{}\"}}", "x".repeat(70_000)),
                 _ => "{\"command\": \"status\", \"colour\": 1}".to_owned(),
             };
             for _ in 0..20 {

@@ -138,10 +138,12 @@ fn a_router_goes_on_whatever_becomes_of_the_one_that_wanted_to_take_over() {
         assert!(pings(&lab) && mapping.is_reached());
         assert_eq!(pid(&lab), router.process().pid().as_raw());
     }
-    // And its state is kept as before.
+    // And its state is kept as before: also what is new.
+    let new = Mapping::open(&lab, Topology::CLIENT_V6, 5001);
+    grow_old();
     router.kill();
     let router = Router::start(&lab, WAYS[0]);
-    assert!(mapping.is_reached());
+    assert!(mapping.is_reached() && new.is_reached());
     assert_eq!(list(&ctl(&lab, &["list-mappings"]), "forwards").len(), 3);
     router.end();
 }
