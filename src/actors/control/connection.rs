@@ -130,7 +130,8 @@ impl Server {
                 Ok(None) | Err(_) => return,
             };
             let text = text(&answer);
-            drop(turn);
+            // It is many times as large as its text.
+            drop((answer, turn));
             if !self.birth.is_current() || !self.send(&mut lines, text).await {
                 return;
             }
