@@ -109,6 +109,10 @@ impl Link {
     /// Next: asks for it, and waits until the other one has stopped.
     pub(super) fn ask(&mut self) -> io::Result<Manifest> {
         self.say(&format!("{{\"command\":\"hand-over\",\"handover\":{VERSION}}}"))?;
+        self.hear()
+    }
+
+    fn hear(&mut self) -> io::Result<Manifest> {
         let line = self.line(ENDING)?;
         let answer: serde_json::Value = serde_json::from_str(&line)?;
         if let Some(message) = answer["error"]["message"].as_str() {
@@ -221,7 +225,7 @@ mod tests {
             }
             if step < 3 {
                 drop(running);
-                let outcome = next.ask().and_then(|manifest| next.receive(&manifest));
+                let outcome = next.hear().and_then(|manifest| next.receive(&manifest));
                 assert_eq!(outcome.is_ok(), step == 2, "{step}: {outcome:?}");
                 assert!(next.settle(Taken { control: false }).is_err(), "nobody says that it is gone");
             } else {
@@ -229,5 +233,13 @@ mod tests {
                 assert!(running.wait().is_err());
             }
         }
+    }
+
+    #[test]
+    fn any_other_word_than_gone_is_none() {
+        let (mut next, mut running) = pair();
+        running.say("going").unwrap();
+        let error = next.settle(Taken { control: false }).unwrap_err();
+        assert_eq!(error.to_string(), "it has said \"going\"");
     }
 }

@@ -103,6 +103,11 @@ fn a_service_manager_keeps_the_queues_over_kill_9_and_over_a_restart() {
     router.kill();
     let fewer = [WAYS[0], &["--num-queues", "1"]].concat();
     let router = manager.start(&lab, &fewer);
+    // The second queue is open still, there, and gets nothing.
+    assert_eq!(manager.store.len(), 2);
+    for port in 5100..5110 {
+        assert!(Mapping::open(&lab, Topology::CLIENT_V6, port).is_reached());
+    }
     eventually("the second queue is kept no longer", PATIENCE, || {
         manager.catch_up();
         (manager.store.len() == 1).then_some(())
