@@ -31,9 +31,12 @@ impl Kept {
         Self { folder: folder.join(name), wanted }
     }
 
+    /// The files of snapshots and journals, and the lock.
     fn names(&self) -> Vec<String> {
         let files = std::fs::read_dir(&self.folder).unwrap();
         let mut names: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        // What the device has dropped is noted beside them, by whichever look comes first.
+        names.retain(|name| !name.starts_with("device"));
         names.sort_unstable();
         names
     }
