@@ -14,6 +14,10 @@
 mod blocks;
 mod deterministic;
 mod eam;
+#[cfg(feature = "fault-injection")]
+pub mod faults;
+#[cfg(not(feature = "fault-injection"))]
+mod faults;
 mod lease;
 mod memory;
 pub mod nat64;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+use crate::faults::{self, Point};
 use crate::{Ended, InsertError, Lease, LeaseKind, LeaseTable, Timestamp, is_eligible_host, subnet};
 
 /// What a pool is made of.
@@ -330,6 +331,7 @@ impl LeasePool {
                 range.fresh_but_taken += u64::from(is_new);
             }
         }
+        faults::at(Point::PoolUse);
         range.used += 1;
         range.high_water = range.high_water.max(range.used);
         self.of_host.insert(host, address);
@@ -361,6 +363,7 @@ impl LeasePool {
         self.next_ticket += 1;
         self.state.insert(address, State::Freed { host, ticket, rested: false });
         range.resting_count += 1;
+        faults::at(Point::PoolFree);
         range.resting.push_back((at, address, ticket));
     }
 

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv4Net;
 
+use crate::faults::{self, Point};
 use crate::nat64::{Block, BlockLease, BlockRef, GiveError, Hasher, Nat64, PortClass};
 use crate::{InvalidPool, Timestamp, is_eligible_host};
 use address::{Addresses, Class};
@@ -241,6 +242,7 @@ impl BlockPool {
         };
         let ports = (first_port, first_port + (size - 1));
         let block = Block { address, first_port, size, reserved: self.reserved(net, address, ports) };
+        faults::at(Point::BlockPoolTake);
         match nat.give_block(host, &block, now) {
             Ok(reference) => Ok(Granted::New { reference, address, first_port, size }),
             Err(error) => {

@@ -7,6 +7,7 @@ use super::held::{Held, MOST_BLOCKS};
 use super::{
     Block, BlockLease, BlockRef, GiveError, Ipv4Addr, Ipv6Addr, Nat64, PortClass, SHARDS, Timestamp, tick,
 };
+use crate::faults::{self, Point};
 
 /// The longest block.
 const LONGEST: u16 = 4096;
@@ -120,6 +121,7 @@ impl Nat64 {
             if std::mem::replace(&mut data.retired, true) {
                 return;
             }
+            faults::at(Point::BlockRetire);
             let usable = u32::from(data.size) - data.reserved().len() as u32;
             let class = data.class() as usize;
             for (free, ports) in host.free[class].iter_mut().zip(&data.ports) {
@@ -214,6 +216,7 @@ impl Held<'_> {
             return Err(GiveError::TooMany);
         }
         let id = nat.blocks.take().ok_or(GiveError::Full)?;
+        self.hand.block = id;
         let entry = nat.blocks.get(id).ok_or(GiveError::Full)?;
         let within = |port: &u16| port.checked_sub(block.first_port).is_some_and(|place| place < block.size);
         let mut reserved: Vec<u16> = block.reserved.iter().copied().filter(within).collect();
@@ -238,11 +241,13 @@ impl Held<'_> {
         }
         data.asked = [false; 3];
         drop(data);
+        faults::at(Point::BlockGive);
         let subscriber = host.subscriber.load(Ordering::Relaxed);
         self.with_subscriber(subscriber, |subscriber| subscriber.ports += u32::from(block.size));
         let version = turn(&entry.version);
         self.begin_idle(id, tick);
         nat.block_changed(id);
+        self.hand.block = 0;
         Ok(BlockRef { id, version })
     }
 
@@ -259,12 +264,15 @@ impl Held<'_> {
             self.touch(1);
             (before, at) = (at, nat.blocks.get(at)?.data.lock().next);
         }
+        self.hand.block_back = block.id;
         self.end_idle(block.id);
-        let data = std::mem::take(&mut *entry.data.lock());
+        // What it is stays in its place until it counts as given no longer: a panic before leaves it given.
+        let mut data = entry.data.lock();
         match nat.blocks.get(before) {
             Some(previous) => previous.data.lock().next = data.next,
             None => entry_of_host.first_block.store(data.next, Ordering::Relaxed),
         }
+        faults::at(Point::BlockTakeBack);
         for (protocol, ports) in data.ports.iter().enumerate() {
             let usable = u32::from(data.size) - data.reserved().len() as u32;
             let free = if ports.is_made() { ports.free().into() } else { usable };
@@ -278,10 +286,16 @@ impl Held<'_> {
         drop(host);
         let subscriber = entry_of_host.subscriber.load(Ordering::Relaxed);
         self.with_subscriber(subscriber, |subscriber| subscriber.ports -= u32::from(data.size));
+        let was_last = self.lose_host(owner);
         turn(&entry.version);
+        *data = BlockData::default();
+        drop(data);
         nat.block_changed(block.id);
         nat.blocks.give_back(block.id);
-        self.forget_host(owner);
+        self.hand.block_back = 0;
+        if was_last {
+            self.end_host(owner);
+        }
         Some(lease)
     }
 }

@@ -9,6 +9,7 @@ use super::wheel::{Next, Wheel};
 use super::{
     Event, Nat64, Output, Protocol, SHARDS, Session, SessionRef, SessionState, Timestamp, entries, tick,
 };
+use crate::faults::{self, Point};
 
 /// Sessions that one call visits at most: each touches up to seven entries.
 const STEP: usize = ENDS;
@@ -198,6 +199,7 @@ impl Held<'_> {
         self.touch(1);
         let nat = self.nat;
         let Some(session) = nat.sessions.get(id) else { return };
+        faults::at(Point::SessionVisit);
         let standing = session.standing();
         let deadline = nat.deadline(session, standing);
         if tick < deadline {

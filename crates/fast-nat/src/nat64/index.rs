@@ -129,6 +129,12 @@ impl Index {
         }
     }
 
+    /// How many numbers are in it.
+    #[cfg(feature = "fault-injection")]
+    pub(super) fn count(&self) -> usize {
+        (0..self.buckets.len() as u32).map(|bucket| self.bucket(bucket).taken()).sum()
+    }
+
     /// Puts a number in. The caller sees to it that its key is not there. `false`: both buckets are full.
     pub(super) fn insert(&self, place: Place, id: u32) -> bool {
         let word = place.tag << TAG_SHIFT | id;

@@ -34,6 +34,8 @@
 //! that entry without a lock ([`Nat64::saved_session`]), and gives all of it to another engine in the end
 //! ([`Nat64::restore_session`]).
 
+#[cfg(feature = "fault-injection")]
+mod audit;
 mod blocks;
 mod changes;
 mod config;

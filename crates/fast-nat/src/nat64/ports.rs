@@ -1,5 +1,6 @@
 //! The ports of one block for one protocol: which are free, and which rest.
 
+use crate::faults::{self, Point};
 use crate::prefetch;
 
 /// No port.
@@ -101,10 +102,60 @@ impl PortSet {
             self.first = self.place(1);
             self.resting -= 1;
             self.oldest = self.ring.get(usize::from(self.first)).map_or(0, |next| next.freed());
+            faults::at(Point::PortPromote);
             self.set_free(first.port);
             promoted += 1;
         }
         promoted
+    }
+
+    /// Whether its counts are right, and each port is free, rests or is taken: one of these, unless it is kept.
+    #[cfg(feature = "fault-injection")]
+    pub(super) fn is_sound(&self, is_taken: impl Fn(u16) -> bool, is_kept: impl Fn(u16) -> bool) -> bool {
+        let resting: Vec<u16> = self.resting_since(0).map(|(port, _)| port).collect();
+        let free = (0..self.ring.len() as u16).filter(|port| self.is_free(*port)).count();
+        free == usize::from(self.free_count)
+            && resting.len() == usize::from(self.resting)
+            && (0..self.ring.len() as u16).all(|port| {
+                let places = resting.iter().filter(|other| **other == port).count();
+                let places = places + usize::from(self.is_free(port)) + usize::from(is_taken(port));
+                places == 1 || (places == 0 && is_kept(port))
+            })
+    }
+
+    /// Puts everything in order again, whatever was half done: a port is in use or kept, or rests, or is free. What is none of these
+    /// rests from now on. Answers with the tick in which the last one began to rest.
+    pub(super) fn repair(&mut self, is_taken: impl Fn(u16) -> bool, tick: u32) -> u32 {
+        let size = self.ring.len() as u16;
+        let mut rests = vec![false; size.into()];
+        let mut resting: Vec<Resting> = Vec::with_capacity(size.into());
+        for behind in 0..self.resting.min(size) {
+            let there = self.ring.get(usize::from(self.place(behind))).copied().unwrap_or_default();
+            if let Some(rests) = rests.get_mut(usize::from(there.port))
+                && !*rests
+                && !is_taken(there.port)
+            {
+                *rests = true;
+                resting.push(there);
+            }
+        }
+        for port in 0..size {
+            let is_resting = rests.get(usize::from(port)).copied().unwrap_or_default();
+            if is_taken(port) || is_resting {
+                self.take(port);
+            } else if !self.is_free(port) {
+                resting.push(Resting::new(port, tick));
+            }
+        }
+        self.free_count = self.free_words().iter().map(|word| word.count_ones() as u16).sum();
+        (self.first, self.resting) = (0, resting.len() as u16);
+        self.oldest = resting.first().map_or(0, |first| first.freed());
+        let last = resting.last().map_or(0, |last| last.freed());
+        for (place, there) in self.ring.iter_mut().zip(resting) {
+            *place = there;
+        }
+        self.next = [NONE; 2];
+        last
     }
 
     /// The place in the ring that is so many behind the first.

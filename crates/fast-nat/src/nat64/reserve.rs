@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::entries::{BlockData, in_use};
 use super::{Nat64, PortClass, StaticBinding};
+use crate::faults::{self, Point};
 
 impl Nat64 {
     /// Keeps ports for static bindings, so that no host takes one whose block it lies in. A port in use stays in use, and
@@ -50,6 +51,7 @@ impl Nat64 {
             let ports = data.ports_of(forward.protocol);
             let before = ports.free();
             ports.reserve(place);
+            faults::at(Point::PortReserve);
             host.free[class][kind] -= u32::from(before - ports.free());
         });
     }

@@ -6,6 +6,7 @@ use super::tcp::Side;
 use super::{
     Binding, Block, BlockRef, GiveError, Inbound, Ipv6Addr, Nat64, RestingPort, SavedSession, Timestamp, tick,
 };
+use crate::faults::{self, Point};
 
 /// Why an entry is not put back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -140,6 +141,7 @@ impl Nat64 {
             Some(known) => known,
             None => held.restore_binding(owner, saved, tick)?,
         };
+        faults::at(Point::RestoreSession);
         held.count_opened(subscriber, side);
         let put = held.put_session(id, &bound, remote, standing, seen, [(0, 0); 2]);
         if put.is_err() {
@@ -149,6 +151,7 @@ impl Nat64 {
                 held.end_binding(id, &bound, tick);
             }
         }
+        held.has_begun();
         put.map(drop).map_err(|_| NotRestored::Full)
     }
 }

@@ -180,6 +180,20 @@ impl<T: Entry> Slab<T> {
         self.used.load(Ordering::Relaxed) as usize * size_of::<T>()
     }
 
+    /// The numbers that were given back: each once, or there are more than were ever taken.
+    #[cfg(feature = "fault-injection")]
+    pub(super) fn free_numbers(&self) -> Vec<u32> {
+        let mut free = Vec::new();
+        let mut at = self.free.load(Ordering::Acquire) as u32;
+        while let Some(entry) = self.get(at)
+            && free.len() <= self.used.load(Ordering::Acquire) as usize
+        {
+            free.push(at);
+            at = entry.link().load(Ordering::Relaxed);
+        }
+        free
+    }
+
     /// Numbers that are taken.
     pub(super) fn live(&self) -> u32 {
         self.live.load(Ordering::Relaxed)

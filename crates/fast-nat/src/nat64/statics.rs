@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::entries::{Bound, binding_key};
 use super::{Inbound, Ipv4Addr, Nat64, Outbound, StaticBinding, StaticError, Timestamp, tick};
+use crate::faults::{self, Point};
 
 impl Nat64 {
     /// Places a static binding. May be repeated. Its port must be reserved in whatever block it lies in.
@@ -30,6 +31,7 @@ impl Nat64 {
         let key = binding_key(forward.prefix, forward.protocol, forward.host_port);
         let bound = Bound::new(key, forward.host, forward.address, forward.port, owner).made_static();
         let begun = held.begin_binding(&bound, self.place_by_host(&inside), 0);
+        faults::at(Point::StaticBegin);
         if begun.is_ok() {
             held.with_host(owner, |host| host.bindings += 1);
         } else {
@@ -50,6 +52,7 @@ impl Nat64 {
         }
         let Some(binding) = self.bindings.get(id) else { return false };
         binding.make_dynamic();
+        faults::at(Point::StaticEnd);
         if binding.sessions.load(Ordering::Relaxed) == 0 {
             held.end_binding(id, &bound, tick(now));
         }

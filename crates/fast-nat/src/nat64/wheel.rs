@@ -56,6 +56,35 @@ impl Wheel {
         session.set_standing(session.standing().with_slot(slot));
     }
 
+    /// The sessions of all slots, each with its slot; `None` for those that are being looked at.
+    #[cfg(feature = "fault-injection")]
+    pub(super) fn all(&self, sessions: &Slab<Session>) -> Vec<(u32, Option<usize>)> {
+        let pending = std::iter::once((self.pending, None));
+        let slots = self.slots.iter().enumerate().map(|(slot, first)| (*first, Some(slot)));
+        let mut all = Vec::new();
+        for (first, slot) in pending.chain(slots) {
+            let mut at = first;
+            while let Some(session) = sessions.get(at)
+                && all.len() <= self.count as usize
+            {
+                all.push((at, slot));
+                at = session.behind.load(Ordering::Relaxed);
+            }
+        }
+        all
+    }
+
+    /// Forgets all sessions. What was to be looked at until now counts as looked at.
+    pub(super) fn clear(&mut self) {
+        self.slots.fill(0);
+        (self.pending, self.count) = (0, 0);
+    }
+
+    /// The tick whose slot is looked at next.
+    pub(super) const fn cursor(&self) -> u32 {
+        self.cursor
+    }
+
     /// Asks for the slot of this deadline.
     pub(super) fn prefetch_slot(&self, deadline: u32) {
         if let Some(slot) = self.slots.get(self.slot_of(deadline)) {

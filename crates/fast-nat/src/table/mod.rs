@@ -14,6 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use siphasher::sip::SipHasher13;
 
+use crate::faults::{self, Point};
 use crate::{Lease, LeaseKind, Timestamp, random_key};
 use entry::Entry;
 pub use saved::SavedLease;
@@ -178,29 +179,32 @@ impl LeaseTable {
             return Ok(there);
         }
         let capacity = self.capacity();
-        if self.held.fetch_add(1, Ordering::Relaxed) >= capacity {
-            self.held.fetch_sub(1, Ordering::Relaxed);
+        let held_before = self.held.fetch_add(1, Ordering::Relaxed);
+        let mut beginning = Beginning { table: self, entry: None, is_done: false };
+        if held_before >= capacity {
             return Err(InsertError::Full(capacity));
         }
         let generation = self.next_generation.fetch_add(1, Ordering::Relaxed);
         let entry = Arc::new(Entry::new(host, address, kind, generation, times));
         if let Err(there) = self.by_address.insert(&entry) {
-            self.held.fetch_sub(1, Ordering::Relaxed);
             return if there.host == host {
                 Ok(there.lease())
             } else {
                 Err(InsertError::AddressTaken(there.lease()))
             };
         }
+        beginning.entry = Some(Arc::clone(&entry));
+        faults::at(Point::LeaseBegin);
         if let Err(there) = self.by_host.insert(&entry) {
-            self.by_address.remove_if(address, |other| other.generation == generation);
-            self.held.fetch_sub(1, Ordering::Relaxed);
             return Err(InsertError::HostHasLease(there.lease()));
         }
+        faults::at(Point::LeaseArm);
         if kind == LeaseKind::Dynamic {
+            // Not before its host has it: a timer that fires without a lease is gone.
             self.timers.lock().arm(times.1, host, generation);
             self.note_change(address);
         }
+        beginning.is_done = true;
         Ok(entry.lease())
     }
 
@@ -213,10 +217,12 @@ impl LeaseTable {
     /// Ends leases whose host has been silent for `lifetime`. Visits at most `budget` timers; when the answer says
     /// that more are due, call again.
     pub fn expire(&self, now: Timestamp, lifetime: Duration, budget: usize) -> (Vec<Lease>, bool) {
-        let due = self.timers.lock().due(now, budget);
-        let more = due.len() == budget;
+        let mut due = Due { table: self, left: VecDeque::new(), now };
+        due.left.extend(self.timers.lock().due(now, budget));
+        let more = due.left.len() == budget;
         let mut expired = Vec::new();
-        for (host, generation) in due {
+        while let Some((host, generation)) = due.left.front().copied() {
+            faults::at(Point::LeaseExpire);
             let ended = self.end(host, now, |entry| {
                 entry.generation == generation && entry.last_seen() + lifetime <= now
             });
@@ -229,8 +235,36 @@ impl LeaseTable {
                     }
                 }
             }
+            due.left.pop_front();
         }
         (expired, more)
+    }
+
+    /// What does not belong together, one sentence each; nothing if all is well. Nobody may use the table meanwhile.
+    #[cfg(feature = "fault-injection")]
+    pub fn audit(&self) -> Vec<String> {
+        let entries = |count: usize, shard: &dyn Fn(usize) -> Vec<Arc<Entry>>| {
+            let mut all: Vec<u32> = (0..count).flat_map(shard).map(|entry| entry.generation).collect();
+            all.sort_unstable();
+            all
+        };
+        let by_host = entries(self.by_host.shard_count(), &|number| self.by_host.shard(number));
+        let by_address = entries(self.by_address.shard_count(), &|number| self.by_address.shard(number));
+        let mut findings = Vec::new();
+        if by_host != by_address {
+            findings.push(format!("leases by host {by_host:?}, by address {by_address:?}"));
+        }
+        if self.len() != by_host.len() {
+            findings.push(format!("{} leases are counted, and there are {}", self.len(), by_host.len()));
+        }
+        let timed = self.timers.lock().generations();
+        let dynamic = self.leases().filter(|lease| lease.kind == LeaseKind::Dynamic);
+        findings.extend(
+            dynamic
+                .filter(|lease| !timed.contains(&lease.generation))
+                .map(|lease| format!("the lease of {} has no timer", lease.host)),
+        );
+        findings
     }
 
     /// Leases that ended within the time that is remembered, oldest first.
@@ -247,21 +281,78 @@ impl LeaseTable {
 
     fn end(&self, host: Ipv6Addr, now: Timestamp, condition: impl FnOnce(&Entry) -> bool) -> Option<Lease> {
         let entry = self.by_host.remove_if(host, condition)?;
-        self.by_address.remove_if(entry.address, |other| other.generation == entry.generation);
-        let held = self.held.fetch_sub(1, Ordering::Relaxed) - 1;
-        self.timers.lock().tidy(held);
         let lease = entry.lease();
-        let mut ended = self.ended.lock();
-        let remember = Duration::from_millis(self.remember.load(Ordering::Relaxed));
-        while ended.front().is_some_and(|oldest| oldest.at + remember <= now)
-            || ended.len() >= self.capacity().max(1)
+        let ending = Ending { table: self, entry, now };
+        faults::at(Point::LeaseEnd);
+        drop(ending);
+        Some(lease)
+    }
+}
+
+/// A lease that begins: unless it is done in the end nobody has it, also if there is a panic. One without a timer would never end.
+struct Beginning<'t> {
+    table: &'t LeaseTable,
+    /// Once it has its address.
+    entry: Option<Arc<Entry>>,
+    is_done: bool,
+}
+
+impl Drop for Beginning<'_> {
+    fn drop(&mut self) {
+        if self.is_done {
+            return;
+        }
+        if let Some(entry) = &self.entry {
+            let is_it = |other: &Entry| other.generation == entry.generation;
+            self.table.by_host.remove_if(entry.host, is_it);
+            self.table.by_address.remove_if(entry.address, is_it);
+        }
+        self.table.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A lease that its host does not have any more: all else that belongs to its end is done here, also if there is a panic.
+struct Ending<'t> {
+    table: &'t LeaseTable,
+    entry: Arc<Entry>,
+    now: Timestamp,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let Self { table, entry, now } = self;
+        table.by_address.remove_if(entry.address, |other| other.generation == entry.generation);
+        let held = table.held.fetch_sub(1, Ordering::Relaxed).saturating_sub(1);
+        table.timers.lock().tidy(held);
+        let mut ended = table.ended.lock();
+        let remember = Duration::from_millis(table.remember.load(Ordering::Relaxed));
+        while ended.front().is_some_and(|oldest| oldest.at + remember <= *now)
+            || ended.len() >= table.capacity().max(1)
         {
             ended.pop_front();
         }
-        ended.push_back(Ended { lease, at: now });
+        ended.push_back(Ended { lease: entry.lease(), at: *now });
         drop(ended);
-        self.note_change(lease.address);
-        Some(lease)
+        table.note_change(entry.address);
+    }
+}
+
+/// Timers that have been taken out: those that were not looked at fire again, also if there is a panic.
+struct Due<'t> {
+    table: &'t LeaseTable,
+    left: VecDeque<(Ipv6Addr, u32)>,
+    now: Timestamp,
+}
+
+impl Drop for Due<'_> {
+    fn drop(&mut self) {
+        if self.left.is_empty() {
+            return;
+        }
+        let mut timers = self.table.timers.lock();
+        for (host, generation) in self.left.drain(..) {
+            timers.arm(self.now, host, generation);
+        }
     }
 }
 

@@ -30,6 +30,12 @@ impl Timers {
         due
     }
 
+    /// The leases that have a timer.
+    #[cfg(feature = "fault-injection")]
+    pub(super) fn generations(&self) -> std::collections::HashSet<u32> {
+        self.0.iter().map(|Reverse((.., generation))| *generation).collect()
+    }
+
     /// Gives memory back. A lease that is ended by request leaves its timer behind until it fires; `held` leases have
     /// as many live timers.
     pub(super) fn tidy(&mut self, held: usize) {

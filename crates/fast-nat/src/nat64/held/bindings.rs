@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::super::entries::{Bound, turn};
 use super::super::{Binding, Refused, Slab, index};
 use super::Held;
+use crate::faults::{self, Point};
 
 impl Held<'_> {
     /// A new binding of this port, without a session. Its host has counted it.
@@ -17,19 +18,23 @@ impl Held<'_> {
         self.touch(2);
         let nat = self.nat;
         let id = nat.bindings.take().ok_or(Refused::TableFull)?;
+        self.hand.binding = id;
         self.touch(Slab::<Binding>::made_with(id));
         let Some(binding) = nat.bindings.get(id) else { return Err(Refused::TableFull) };
         binding.begin(bound, block);
         let outside = nat.place_of_outside(bound);
         let placed = nat.by_address.insert(outside, id);
+        faults::at(Point::BindingBegin);
         if !placed || !nat.by_host.insert(inside, id) {
             if placed {
                 nat.by_address.remove(outside, id);
             }
             turn(&binding.version);
             nat.bindings.give_back(id);
+            self.hand.binding = 0;
             return Err(Refused::TableFull);
         }
+        self.hand.binding = 0;
         Ok(id)
     }
 
@@ -51,11 +56,14 @@ impl Held<'_> {
         let Some(binding) = nat.bindings.get(id) else { return };
         let port = bound.endpoint().1;
         let (inside, outside) = places.unwrap_or_else(|| nat.places_of(bound));
+        self.hand.binding = id;
         nat.by_host.remove(inside, id);
+        faults::at(Point::BindingEnd);
         nat.by_address.remove(outside, id);
         turn(&binding.version);
         let block = binding.block.load(Ordering::Relaxed);
         nat.bindings.give_back(id);
+        self.hand.binding = 0;
         self.release_port(block, port, bound.protocol(), tick);
         let is_left = self.with_host(bound.owner, |host| {
             host.bindings -= 1;

@@ -2,6 +2,7 @@
 
 use super::super::entries::BlockData;
 use super::Held;
+use crate::faults::{self, Point};
 
 impl Held<'_> {
     pub(super) fn with_block<T>(&self, id: u32, work: impl FnOnce(&mut BlockData) -> T) -> Option<T> {
@@ -18,6 +19,7 @@ impl Held<'_> {
         } else {
             self.with_block(last, |block| block.idle_behind = id);
         }
+        faults::at(Point::IdleBegin);
         self.shard.idle_last = id;
     }
 
@@ -31,6 +33,7 @@ impl Held<'_> {
         } else {
             self.with_block(before, |block| block.idle_behind = behind);
         }
+        faults::at(Point::IdleEnd);
         if behind == 0 {
             self.shard.idle_last = before;
         } else {

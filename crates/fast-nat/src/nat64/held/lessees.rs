@@ -6,6 +6,7 @@ use super::super::entries::{Bucket, HostData, SubscriberData};
 use super::super::tcp::Side;
 use super::super::{Ipv6Addr, Refused};
 use super::Held;
+use crate::faults::{self, Point};
 
 impl Held<'_> {
     pub(in crate::nat64) fn with_host<T>(&self, id: u32, work: impl FnOnce(&mut HostData) -> T) -> Option<T> {
@@ -73,16 +74,20 @@ impl Held<'_> {
     pub(super) fn new_host(&mut self, prefix: u128, subscriber: u32) -> Option<u32> {
         let nat = self.nat;
         let id = nat.hosts.take()?;
+        self.hand.host = id;
         let host = nat.hosts.get(id)?;
         *host.data.lock() = HostData { prefix, ..HostData::default() };
         host.subscriber.store(subscriber, Ordering::Relaxed);
         host.first_block.store(0, Ordering::Relaxed);
         host.shard.store(self.number, Ordering::Release);
+        faults::at(Point::HostBegin);
         if !nat.host_index.insert(nat.host_index.place(nat.hasher.prefix(prefix)), id) {
             nat.hosts.give_back(id);
+            self.hand.host = 0;
             return None;
         }
         self.with_subscriber(subscriber, |subscriber| subscriber.hosts += 1);
+        self.hand.host = 0;
         Some(id)
     }
 
@@ -92,32 +97,51 @@ impl Held<'_> {
         }
         let nat = self.nat;
         let id = nat.subscribers.take()?;
+        self.hand.subscriber = id;
         let full = Bucket { tokens: nat.limits.burst.get() * 10, filled: tick };
         *nat.subscribers.get(id)?.data.lock() = SubscriberData {
             prefix: Ipv6Addr::from_bits(prefix),
             buckets: [full; 2],
             ..SubscriberData::default()
         };
+        faults::at(Point::SubscriberBegin);
         if !nat.subscriber_index.insert(nat.subscriber_index.place(nat.hasher.prefix(prefix)), id) {
             nat.subscribers.give_back(id);
+            self.hand.subscriber = 0;
             return None;
         }
+        self.hand.subscriber = 0;
         Some(id)
     }
 
     /// Forgets a lessee without a block or a binding.
     pub(in crate::nat64) fn forget_host(&mut self, id: u32) {
+        if self.lose_host(id) {
+            self.end_host(id);
+        }
+    }
+
+    /// Nobody finds a lessee without a block or a binding any more. `false`: it has one.
+    pub(in crate::nat64) fn lose_host(&mut self, id: u32) -> bool {
         let nat = self.nat;
-        let Some(host) = nat.hosts.get(id) else { return };
+        let Some(host) = nat.hosts.get(id) else { return false };
         let data = host.data.lock();
         if data.blocks > 0 || data.bindings > 0 {
-            return;
+            return false;
         }
         let prefix = data.prefix;
         drop(data);
-        let subscriber = host.subscriber.load(Ordering::Relaxed);
+        self.hand.host = id;
         nat.host_index.remove(nat.host_index.place(nat.hasher.prefix(prefix)), id);
-        nat.hosts.give_back(id);
+        faults::at(Point::HostEnd);
+        true
+    }
+
+    /// Ends a lessee that nobody finds any more.
+    pub(in crate::nat64) fn end_host(&mut self, id: u32) {
+        let subscriber = self.subscriber_of(id);
+        self.nat.hosts.give_back(id);
+        self.hand.host = 0;
         self.with_subscriber(subscriber, |subscriber| subscriber.hosts -= 1);
         self.forget_subscriber(subscriber);
     }
@@ -129,8 +153,10 @@ impl Held<'_> {
         else {
             return;
         };
+        self.hand.subscriber = id;
         nat.subscriber_index.remove(nat.subscriber_index.place(nat.hasher.prefix(prefix)), id);
         nat.subscribers.give_back(id);
+        self.hand.subscriber = 0;
     }
 
     /// Whether a subscriber may have one session more that this side opens (RFC 6888 REQ-4).

@@ -5,6 +5,7 @@ mod idle;
 mod lessees;
 mod permits;
 mod ports;
+mod repair;
 mod restore;
 mod sessions;
 
@@ -36,6 +37,13 @@ impl Shard {
     }
 }
 
+#[cfg(feature = "fault-injection")]
+impl Shard {
+    pub(super) const fn idle_last(&self) -> u32 {
+        self.idle_last
+    }
+}
+
 /// Adds to what only the holder of the shard's lock changes; says what that is then.
 fn add(count: &AtomicU32, more: i32) -> u32 {
     let sum = count.load(Ordering::Relaxed).wrapping_add_signed(more);
@@ -49,10 +57,31 @@ pub(super) struct Held<'n> {
     pub(super) shard: MutexGuard<'n, Shard>,
     pub(super) number: u32,
     touched: u32,
+    /// What is being made or ended, and is therefore in no order.
+    pub(super) hand: Hand,
+}
+
+/// Numbers that are taken and not in use yet, or not in use any more and not given back; 0: none. Were there a panic, nobody else would
+/// know of them.
+#[derive(Debug, Default)]
+pub(super) struct Hand {
+    session: u32,
+    binding: u32,
+    permit: u32,
+    /// A block that is being given.
+    pub(super) block: u32,
+    /// A block that is being taken back.
+    pub(super) block_back: u32,
+    host: u32,
+    subscriber: u32,
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
+        // The lock is still held: nobody sees what a panic has left half done.
+        if std::thread::panicking() {
+            self.repair();
+        }
         self.nat.touched(self.touched);
     }
 }
@@ -68,7 +97,7 @@ impl Nat64 {
             self.contended.fetch_add(1, Ordering::Relaxed);
             cell.shard.lock()
         });
-        Some(Held { nat: self, shard, number, touched: 0 })
+        Some(Held { nat: self, shard, number, touched: 0, hand: Hand::default() })
     }
 }
 

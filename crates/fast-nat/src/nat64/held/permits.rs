@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering;
 use super::super::slab::{Chunks, Entry};
 use super::super::{AtomicU32, Index, Ipv4Addr, Slab, index};
 use super::Held;
+use crate::faults::{self, Point};
 
 /// An address that a binding lets in, with address-dependent filtering.
 #[derive(Debug, Default)]
 pub(in crate::nat64) struct Permit {
-    binding: AtomicU32,
-    address: AtomicU32,
-    sessions: AtomicU32,
+    pub(in crate::nat64) binding: AtomicU32,
+    pub(in crate::nat64) address: AtomicU32,
+    pub(in crate::nat64) sessions: AtomicU32,
     link: AtomicU32,
 }
 
@@ -53,16 +54,19 @@ impl Held<'_> {
             return true;
         }
         let Some(id) = permits.take() else { return false };
+        self.hand.permit = id;
         self.touch(Slab::<Permit>::made_with(id));
         let Some(permit) = permits.get(id) else { return false };
         permit.binding.store(binding, Ordering::Relaxed);
         permit.address.store(address.to_bits(), Ordering::Relaxed);
         permit.sessions.store(1, Ordering::Relaxed);
+        faults::at(Point::PermitBegin);
         let placed = index.insert(self.permit_place(index, binding, address), id);
         if !placed {
             permit.binding.store(0, Ordering::Relaxed);
             permits.give_back(id);
         }
+        self.hand.permit = 0;
         placed
     }
 
@@ -70,11 +74,21 @@ impl Held<'_> {
     pub(super) fn withdraw(&mut self, binding: u32, address: Ipv4Addr) {
         let Some((permits, index)) = &self.nat.permits else { return };
         self.touch(1);
-        let Some((id, permit)) = self.find_permit(binding, address) else { return };
-        if permit.sessions.fetch_sub(1, Ordering::Relaxed) == 1 {
+        let Some((id, is_last)) = self
+            .find_permit(binding, address)
+            .map(|(id, permit)| (id, permit.sessions.fetch_sub(1, Ordering::Relaxed) == 1))
+        else {
+            return;
+        };
+        if is_last {
+            self.hand.permit = id;
             index.remove(self.permit_place(index, binding, address), id);
-            permit.binding.store(0, Ordering::Relaxed);
+            faults::at(Point::PermitEnd);
+            if let Some(permit) = permits.get(id) {
+                permit.binding.store(0, Ordering::Relaxed);
+            }
             permits.give_back(id);
+            self.hand.permit = 0;
         }
     }
 }

@@ -6,6 +6,7 @@ use super::super::entries::{BlockData, endpoint_parts};
 use super::super::ports::PortSet;
 use super::super::{Ipv4Addr, PortClass, Protocol};
 use super::Held;
+use crate::faults::{self, Point};
 
 /// Blocks of one host: as many are looked through for a free port. One that was found to have some comes first the next time.
 pub(in crate::nat64) const MOST_BLOCKS: u32 = 128;
@@ -28,6 +29,7 @@ impl Held<'_> {
         let mut data = block.data.lock();
         let place = port.wrapping_sub(data.first_port);
         data.ports[protocol as usize].release(place, tick);
+        faults::at(Point::PortRelease);
         data.used[protocol as usize] -= 1;
         let is_idle = data.is_idle();
         drop(data);
@@ -43,6 +45,7 @@ impl Held<'_> {
         let mut data = block.data.lock();
         let place = port.number.wrapping_sub(data.first_port);
         data.ports[protocol as usize].put_back(place);
+        faults::at(Point::PortPutBack);
         data.used[protocol as usize] -= 1;
         let (class, is_idle) = (data.class(), data.is_idle());
         drop(data);
@@ -120,6 +123,7 @@ impl Held<'_> {
         };
         let address = Ipv4Addr::from_bits(this.address);
         let was_idle = this.is_idle();
+        faults::at(Point::PortTake);
         this.used[kind] += 1;
         let number = this.first_port + place;
         if before != 0

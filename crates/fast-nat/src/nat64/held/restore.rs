@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::super::{Ipv4Addr, NotRestored, Protocol};
 use super::{Held, MOST_BLOCKS, ports::Port};
+use crate::faults::{self, Point};
 
 impl Held<'_> {
     /// The host's block with this port, and the one before it in the host's list; 0: none.
@@ -40,6 +41,8 @@ impl Held<'_> {
         let was_idle = data.is_idle();
         data.used[protocol as usize] += 1;
         let class = data.class();
+        // Those of a retired one do not count as free.
+        let counts = u32::from(!data.retired);
         if before != 0
             && let Some(previous) = nat.blocks.get(before)
         {
@@ -49,7 +52,7 @@ impl Held<'_> {
         }
         drop(data);
         self.with_host(owner, |host| {
-            host.free[class as usize][protocol as usize] -= 1;
+            host.free[class as usize][protocol as usize] -= counts;
             host.bindings += 1;
         });
         if was_idle {
@@ -71,12 +74,13 @@ impl Held<'_> {
             let ports = data.ports_of(protocol);
             let is_free = ports.take(place);
             if is_free {
+                faults::at(Point::RestoreResting);
                 ports.release(place, since);
             }
-            is_free.then(|| data.class())
+            is_free.then(|| (data.class(), u32::from(!data.retired)))
         });
-        let Some(class) = rests.flatten() else { return false };
-        self.with_host(owner, |host| host.free[class as usize][protocol as usize] -= 1);
+        let Some((class, counts)) = rests.flatten() else { return false };
+        self.with_host(owner, |host| host.free[class as usize][protocol as usize] -= counts);
         true
     }
 }

@@ -11,6 +11,7 @@ use super::super::{
     Signal, Slab,
 };
 use super::{Held, add};
+use crate::faults::{self, Point};
 
 impl Nat64 {
     /// The first tick in which a session is over.
@@ -69,6 +70,7 @@ impl Held<'_> {
             {
                 standing = standing.with_taken_part();
                 add(&binding.taken_part, 1);
+                faults::at(Point::SessionAdvance);
             }
             Side::V6 => {}
             Side::V4 => standing = standing.with_answered(),
@@ -111,6 +113,7 @@ impl Held<'_> {
         let deadline = self.nat.deadline(session, standing);
         if self.shard.wheel.is_later(standing.slot(), deadline) {
             self.shard.wheel.take_out(&self.nat.sessions, id);
+            faults::at(Point::SessionMove);
             self.shard.wheel.put(&self.nat.sessions, id, deadline);
         }
     }
@@ -141,10 +144,16 @@ impl Held<'_> {
         if state == SessionState::Established {
             self.nat.event(begun.id, Event::Established);
         }
+        self.has_begun();
         Ok(begun)
     }
 
-    /// Puts a session into the table. `counts` are packets and bytes so far, from the IPv6 and from the IPv4 side.
+    /// The session that was put into the table last has begun: were there a panic before, it would have to end.
+    pub(in crate::nat64) fn has_begun(&mut self) {
+        self.hand.session = 0;
+    }
+
+    /// Puts a session into the table, until it [has begun](Self::has_begun). `counts` are packets and bytes so far, from the IPv6 and from the IPv4 side.
     pub(in crate::nat64) fn put_session(
         &mut self,
         binding_id: u32,
@@ -158,12 +167,14 @@ impl Held<'_> {
         let nat = self.nat;
         let binding = nat.bindings.get(binding_id).ok_or(Refused::TableFull)?;
         let id = nat.sessions.take().ok_or(Refused::TableFull)?;
+        self.hand.session = id;
         self.touch(Slab::<Session>::made_with(id));
         let Some(session) = nat.sessions.get(id) else { return Err(Refused::TableFull) };
         // Only who was sent to lets others of its address in: an outsider's sessions do not keep the door open.
         let address = endpoint_parts(remote).0;
         if standing.taken_part() && !self.permit(binding_id, address) {
             nat.sessions.give_back(id);
+            self.hand.session = 0;
             return Err(Refused::TableFull);
         }
         session.binding.store(binding_id, Ordering::Relaxed);
@@ -180,8 +191,10 @@ impl Held<'_> {
                 self.withdraw(binding_id, address);
             }
             nat.sessions.give_back(id);
+            self.hand.session = 0;
             return Err(Refused::TableFull);
         }
+        faults::at(Point::SessionBegin);
         self.shard.wheel.put(&nat.sessions, id, deadline);
         add(&binding.sessions, 1);
         if standing.taken_part() {
@@ -210,6 +223,7 @@ impl Held<'_> {
         let remote = session.remote.load(Ordering::Relaxed);
         let Some(binding) = nat.bindings.get(binding_id) else { return };
         let Some(bound) = binding.read() else { return };
+        self.hand.session = id;
         nat.event(id, Event::Ended);
         let end = end.filter(|end| end.is_of(binding_id, &bound, remote));
         let place = end.map_or_else(|| nat.place_by_remote(&bound, remote), |end| end.by_remote);
@@ -217,6 +231,7 @@ impl Held<'_> {
         if binding.hint.load(Ordering::Relaxed) == id {
             binding.hint.store(0, Ordering::Relaxed);
         }
+        faults::at(Point::SessionEnd);
         let standing = session.standing();
         turn(&session.version);
         nat.session_changed(id);
@@ -226,6 +241,7 @@ impl Held<'_> {
             add(&binding.taken_part, -1);
         }
         nat.sessions.give_back(id);
+        self.hand.session = 0;
         let side = standing.opened_by().index();
         self.with_subscriber_of(bound.owner, |subscriber| subscriber.opened[side] -= 1);
         if add(&binding.sessions, -1) == 0 && !bound.is_static() {
