@@ -17,6 +17,7 @@ use ipnet::Ipv4Net;
 use crate::clock;
 use crate::config::{Configuration, Mappings, Partial, PoolSettings, Settings, Sharing, StaticPair};
 use crate::datapath::{Rules, Tables};
+use crate::faults::{self, Point};
 use crate::plan::{Plan, engine_quota};
 use crate::records::{Record, What};
 use crate::shared::{PoolGauges, Shared};
@@ -145,34 +146,36 @@ impl Shared {
         // Room for the static pairs of both: they are placed before the old ones are known to go for good.
         let capacity = |generation: &Generation| generation.plan.capacity(&generation.settings);
         tables.leases.set_bounds(capacity(&before) + capacity(&next), before.settings.address_rest);
-        let ended = match place(tables, &mut placed, &next) {
-            Ok(ended) => ended,
-            Err(why) => {
-                // What was there a moment ago has room: nobody can have taken it, but for a host that a dynamic port was given to, whose
-                // packets then go on.
-                let _ = place(tables, &mut placed, &before);
-                tables.leases.set_bounds(capacity(&before), before.settings.address_rest);
-                return Err(NotChanged::Mapping(why));
-            }
-        };
-        let ended = ended.into_iter().chain(end_leases_of_others(tables, &before.settings, &next.settings));
-        let ended: Vec<_> = ended.collect();
-        tables.leases.set_bounds(capacity(&next), next.settings.address_rest);
-        tables.nat.set_timers(&next.settings.timers);
-        // Settings let no quota pass that the engine refuses.
-        let _ = tables.nat.set_quota(&engine_quota(&next.settings.quota));
-        tables.fragments.set_timeout(next.settings.fragments.timeout);
-        self.number.store(next.number, Ordering::Release);
-        self.generation.store(Arc::new(next));
-        self.rules.store(Arc::new(rules));
+        // Told in any case: also when the new settings are refused, or somebody panics, those leases have ended.
+        let mut ended = InTheWay { shared: self, leases: Vec::new() };
+        if let Err(why) = place_and_say(tables, &mut placed, &next, &mut ended.leases) {
+            // What was there a moment ago has room: nobody can have taken it, but for a host that a dynamic port was given to, whose
+            // packets then go on.
+            let _ = place_and_say(tables, &mut placed, &before, &mut ended.leases);
+            tables.leases.set_bounds(capacity(&before), before.settings.address_rest);
+            return Err(NotChanged::Mapping(why));
+        }
+        // A panic before this leaves the generation that holds, and the next incarnation of `sessions` places its mappings; one behind
+        // this leaves the next generation.
+        faults::at(Point::GenerationPlaced);
+        let coming = Coming { shared: self, next: Arc::new(next), rules: Arc::new(rules) };
+        end_leases_of_others(tables, &before.settings, &coming.next.settings, &mut ended.leases);
+        self.keep_to(&coming.next);
+        faults::at(Point::GenerationHalf);
+        drop(coming);
         self.retire_drained();
         drop(placed);
-        let now = clock::now();
-        for Lease { host, address, granted, .. } in ended {
-            let what = What::LeaseEnded { given: granted };
-            self.records.tell(Record { at: now, host, address, what, reason: "mapped" });
-        }
         Ok(())
+    }
+
+    /// Bounds, timers and quotas of this generation hold.
+    fn keep_to(&self, generation: &Generation) {
+        let (tables, settings) = (&self.tables, &generation.settings);
+        tables.leases.set_bounds(generation.plan.capacity(settings), settings.address_rest);
+        tables.nat.set_timers(&settings.timers);
+        // Settings let no quota pass that the engine refuses.
+        let _ = tables.nat.set_quota(&engine_quota(&settings.quota));
+        tables.fragments.set_timeout(settings.fragments.timeout);
     }
 
     /// Nothing more begins in the port blocks of pools that are being drained.
@@ -199,11 +202,47 @@ impl Shared {
         is_current
     }
 
-    /// Places the mappings of the generation that holds. Done before any packet is looked at, and once more by each incarnation
-    /// of `sessions`.
+    /// Brings about what belongs to the generation that holds. Done by each incarnation of `sessions`: the one before may have failed in
+    /// the midst of a change.
     pub fn place_mappings(&self) -> Result<(), String> {
         let mut placed = self.placed.lock();
-        place(&self.tables, &mut placed, &self.generation()).map(drop)
+        let generation = self.generation();
+        let mut ended = InTheWay { shared: self, leases: Vec::new() };
+        place_and_say(&self.tables, &mut placed, &generation, &mut ended.leases)?;
+        self.keep_to(&generation);
+        self.retire_drained();
+        Ok(())
+    }
+}
+
+/// A generation that comes into force when this is dropped: all of it, whatever happens before.
+struct Coming<'s> {
+    shared: &'s Shared,
+    next: Arc<Generation>,
+    rules: Arc<Rules>,
+}
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        self.shared.number.store(self.next.number, Ordering::Release);
+        self.shared.generation.store(Arc::clone(&self.next));
+        self.shared.rules.store(Arc::clone(&self.rules));
+    }
+}
+
+/// Leases that were in the way of a mapping, and have ended. They are recorded when this is dropped.
+struct InTheWay<'s> {
+    shared: &'s Shared,
+    leases: Vec<Lease>,
+}
+
+impl Drop for InTheWay<'_> {
+    fn drop(&mut self) {
+        let now = clock::now();
+        for Lease { host, address, granted, .. } in self.leases.drain(..) {
+            let what = What::LeaseEnded { given: granted };
+            self.shared.records.tell(Record { at: now, host, address, what, reason: "mapped" });
+        }
     }
 }
 
@@ -219,11 +258,11 @@ fn newly_mapped(before: &Settings, next: &Settings) -> Option<impl Fn(Ipv4Addr) 
 }
 
 /// Ends the leases of addresses that are other hosts' by an explicit mapping from now on.
-fn end_leases_of_others(tables: &Tables, before: &Settings, next: &Settings) -> Vec<Lease> {
-    let Some(newly) = newly_mapped(before, next) else { return Vec::new() };
+fn end_leases_of_others(tables: &Tables, before: &Settings, next: &Settings, ended: &mut Vec<Lease>) {
+    let Some(newly) = newly_mapped(before, next) else { return };
     let leases = tables.leases.leases();
     let others = leases.filter(|lease| lease.kind == LeaseKind::Dynamic && newly(lease.address));
-    others.filter_map(|lease| tables.leases.remove(lease.address, clock::now())).collect()
+    ended.extend(others.filter_map(|lease| tables.leases.remove(lease.address, clock::now())));
 }
 
 /// Takes the mappings away that are not in this generation, and places those that are, whatever was done before. The answer is the leases
@@ -233,6 +272,18 @@ pub(crate) fn place(
     placed: &mut Placed,
     generation: &Generation,
 ) -> Result<Vec<Lease>, String> {
+    let mut ended = Vec::new();
+    place_and_say(tables, placed, generation, &mut ended)?;
+    Ok(ended)
+}
+
+/// The same, and `ended` is right whatever comes of it.
+fn place_and_say(
+    tables: &Tables,
+    placed: &mut Placed,
+    generation: &Generation,
+    ended: &mut Vec<Lease>,
+) -> Result<(), String> {
     let now = clock::now();
     let Tables { leases, nat, .. } = tables;
     let pairs: HashSet<_> = generation.settings.static_pairs.iter().copied().collect();
@@ -250,10 +301,10 @@ pub(crate) fn place(
         let stays = bindings.contains(binding);
         if !stays {
             nat.remove_static(binding, now);
+            faults::at(Point::Unplaced);
         }
         stays
     });
-    let mut ended = Vec::new();
     for pair in &generation.settings.static_pairs {
         let StaticPair { host, address } = *pair;
         // Two leases may be in the way: that of the host, and that of the address.
@@ -287,7 +338,7 @@ pub(crate) fn place(
         })?;
         placed.bindings.insert(binding);
     }
-    Ok(ended)
+    Ok(())
 }
 
 #[cfg(test)]

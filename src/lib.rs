@@ -13,6 +13,10 @@ pub mod datapath;
 pub mod demo;
 pub mod error;
 pub mod exit;
+#[cfg(feature = "fault-injection")]
+pub mod faults;
+#[cfg(not(feature = "fault-injection"))]
+mod faults;
 pub mod generation;
 pub mod handover;
 pub mod kernel;

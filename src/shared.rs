@@ -121,6 +121,12 @@ impl Records {
         }
     }
 
+    /// Records something when what this returns is dropped, whatever happens before.
+    #[must_use]
+    pub fn tell_in_any_case(&self, record: Record) -> impl Drop {
+        ToTell(self, record)
+    }
+
     /// Records what has found no room, as far as there is some now.
     pub fn catch_up(&self) {
         let Some(recorder) = &self.recorder else { return };
@@ -130,6 +136,15 @@ impl Records {
         {
             unrecorded.pop_front();
         }
+    }
+}
+
+/// A record that is due.
+struct ToTell<'r>(&'r Records, Record);
+
+impl Drop for ToTell<'_> {
+    fn drop(&mut self) {
+        self.0.tell(self.1);
     }
 }
 

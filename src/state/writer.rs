@@ -12,6 +12,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -30,6 +31,7 @@ use super::format::{
 use super::sink::Sink;
 use crate::privileges;
 use crate::shared::Shared;
+use crate::supervision::child::panic_text;
 use crate::supervision::faults::Point;
 
 /// How often what has changed is handed to the kernel, and how often that is brought to the disk. Together with the time that the
@@ -101,7 +103,15 @@ impl Writer {
         let (mut drain_at, mut synced, mut alive) = (Instant::now(), Instant::now(), Instant::now());
         loop {
             let is_ending = self.status.wait_until(drain_at);
-            let result = self.keep_up(&mut synced, &mut alive, is_ending);
+            let kept = AssertUnwindSafe(|| self.keep_up(&mut synced, &mut alive, is_ending));
+            let result = catch_unwind(kept).unwrap_or_else(|panic| {
+                // What was read and not written would be missed: the row begins anew with all there is.
+                self.journal = None;
+                Err(io::Error::other(format!(
+                    "the thread that writes it panicked: {}",
+                    panic_text(panic.as_ref())
+                )))
+            });
             drain_at = Instant::now() + DRAIN_EVERY;
             match result {
                 Ok(()) => self.works(),
@@ -259,8 +269,9 @@ impl Writer {
             journal.add(Kind::LeasesEnded, moment, &ended, faults)?;
             journal.add(Kind::Leases, moment, &held, faults)?;
         }
-        self.drained = moment;
         journal.flush(faults)?;
+        faults.at(Point::StateWritten);
+        self.drained = moment;
         self.status.journal_bytes.store(journal.length, Ordering::Relaxed);
         Ok(journal.length > before)
     }

@@ -12,6 +12,8 @@ pub enum Point {
     Started,
     /// In `stopped()`: a panic.
     Stopped,
+    /// While the actor is dropped: a panic.
+    Dropped,
     /// In a packet worker, with a batch in hand: a panic.
     Worker,
     /// In a packet worker, with a batch in hand: it never comes back.
@@ -24,40 +26,56 @@ pub enum Point {
     StateRename,
     /// Where the state's journal is looked at: it is taken for too long, and a new snapshot is written.
     StateSnapshot,
+    /// Where the state's journal has been written, and that is not noted yet: a panic.
+    StateWritten,
+}
+
+impl Point {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::Build,
+        Self::Started,
+        Self::Stopped,
+        Self::Dropped,
+        Self::Worker,
+        Self::WorkerHang,
+        Self::StateWrite,
+        Self::StateSync,
+        Self::StateRename,
+        Self::StateSnapshot,
+        Self::StateWritten,
+    ];
+
+    /// Whether it can strike in an actor of any concern. The others are the packet workers' and the state thread's.
+    pub const fn is_of_actors(self) -> bool {
+        matches!(self, Self::Build | Self::Started | Self::Stopped | Self::Dropped)
+    }
 }
 
 #[cfg(feature = "fault-injection")]
 mod armed {
     use super::Point;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use fault_points::Armed;
+    use std::time::Duration;
 
     /// The faults that are armed for one concern: how many times each point will still strike.
     #[derive(Debug, Default)]
-    pub struct Faults {
-        left: [AtomicU32; 9],
-        struck: [AtomicU32; 9],
-    }
+    pub struct Faults(Armed<{ Point::ALL.len() }>);
 
     impl Faults {
         /// Makes `point` strike `times` times.
         pub fn arm(&self, point: Point, times: u32) {
-            self.left[point as usize].store(times, Ordering::SeqCst);
+            self.0.arm(point as usize, times);
         }
 
         /// How often `point` has struck: a test that never hit its point proves nothing.
         pub fn struck(&self, point: Point) -> u32 {
-            self.struck[point as usize].load(Ordering::SeqCst)
+            self.0.struck(point as usize)
         }
 
         /// Whether `point` strikes now.
         pub fn strikes(&self, point: Point) -> bool {
-            let hit = self.left[point as usize]
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
-                .is_ok();
-            if hit {
-                self.struck[point as usize].fetch_add(1, Ordering::SeqCst);
-            }
-            hit
+            self.0.strikes(point as usize)
         }
 
         /// Panics here if `point` is armed.
@@ -77,6 +95,8 @@ mod armed {
         Panic,
         /// Never come back from the handler (for as long as a test may last).
         Hang,
+        /// Come back from the handler as late as this.
+        Late(Duration),
         /// Stop as if by own decision.
         Stop,
         /// Do nothing: shows that the actor answers.
@@ -92,7 +112,8 @@ mod armed {
         {
             match self {
                 Self::Panic => panic!("injected fault: panic in a handler"),
-                Self::Hang => std::thread::sleep(std::time::Duration::from_mins(10)),
+                Self::Hang => std::thread::sleep(Duration::from_mins(10)),
+                Self::Late(time) => std::thread::sleep(time),
                 Self::Stop => actix::ActorContext::stop(ctx),
                 Self::Nothing => {}
             }
@@ -126,6 +147,17 @@ impl Faults {
 #[macro_export]
 macro_rules! accepts_faults {
     ($actor:ty) => {
+        #[cfg(feature = "fault-injection")]
+        impl Drop for $actor {
+            fn drop(&mut self) {
+                self.birth.faults().at($crate::supervision::faults::Point::Dropped);
+            }
+        }
+
+        $crate::accepts_faults!($actor, dropped by itself);
+    };
+    // The actor has a `Drop` of its own, with the point in it.
+    ($actor:ty, dropped by itself) => {
         #[cfg(feature = "fault-injection")]
         impl actix::Handler<$crate::supervision::faults::Inject> for $actor {
             type Result = ();

@@ -5,6 +5,10 @@ mod device;
 mod doze;
 mod error;
 mod fake;
+#[cfg(feature = "fault-injection")]
+pub mod faults;
+#[cfg(not(feature = "fault-injection"))]
+mod faults;
 mod held;
 mod io;
 mod name;

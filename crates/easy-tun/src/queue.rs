@@ -8,6 +8,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::doze::Bed;
+use crate::faults::Point;
 use crate::{HEADER, OpenQueue, PacketIo, Written, sys};
 
 // A deleted device announces itself by an error and not by something to read, so both are waited for. They are tried
@@ -141,6 +142,7 @@ impl PacketIo for AsyncQueue {
 pub(crate) fn read_at_once(queue: &QueueHandle, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     /// -1: there is no position.
     const NOWHERE: u64 = u64::MAX;
+    sys::unless_refused(Point::Read)?;
     blocked(unless_interrupted(|| {
         let mut parts = [IoSliceMut::new(buffer)];
         rustix::io::preadv2(&queue.fd, &mut parts, NOWHERE, ReadWriteFlags::NOWAIT)
@@ -149,10 +151,12 @@ pub(crate) fn read_at_once(queue: &QueueHandle, buffer: &mut [u8]) -> io::Result
 
 // By `rustix`, which makes the call itself: the C library's functions first make each call a point at which a thread may be cancelled.
 fn read(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
+    sys::unless_refused(Point::Read)?;
     unless_interrupted(|| rustix::io::read(fd, &mut *buffer))
 }
 
 fn write(fd: &OwnedFd, frame: &[u8]) -> io::Result<usize> {
+    sys::unless_refused(Point::Write)?;
     unless_interrupted(|| rustix::io::write(fd, frame))
 }
 

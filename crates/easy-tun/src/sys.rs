@@ -18,6 +18,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::HEADER;
+use crate::faults::{self, Point};
 
 /// Make the device, and refuse one that exists (`IFF_TUN_EXCL`, missing in `libc` for this type).
 const EXCLUSIVE: libc::c_int = 0x8000;
@@ -38,6 +39,7 @@ mod raw {
 
 /// Opens the node for one queue: non-blocking, closed on exec.
 pub(crate) fn open_node() -> nix::Result<OwnedFd> {
+    unless_refused(Point::Open)?;
     open("/dev/net/tun", OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty())
 }
 
@@ -50,6 +52,7 @@ pub(crate) fn attach(
     exclusive: bool,
     header: bool,
 ) -> nix::Result<String> {
+    unless_refused(Point::Attach)?;
     let mut request = interface_request(name);
     let mut flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE;
     if header {
@@ -69,6 +72,7 @@ pub(crate) fn attach(
 
 /// Whether the device stays when its last descriptor is closed.
 pub(crate) fn set_persist(queue: BorrowedFd<'_>, persist: bool) -> nix::Result<()> {
+    unless_refused(Point::Persist)?;
     // SAFETY: the argument is a plain integer.
     unsafe { tun_set_persist(queue.as_raw_fd(), libc::c_ulong::from(persist)) }.map(drop)
 }
@@ -83,6 +87,7 @@ pub(crate) fn knows_header(node: BorrowedFd<'_>) -> bool {
 
 /// Sets the length of the header in front of packets to [`HEADER`]: whoever had the device before may have chosen another one.
 pub(crate) fn set_header(queue: BorrowedFd<'_>) -> nix::Result<()> {
+    unless_refused(Point::SetHeader)?;
     #[allow(clippy::cast_possible_wrap, reason = "it is ten")]
     let length = HEADER as libc::c_int;
     // SAFETY: the kernel reads one integer, which lives until the call is over.
@@ -91,6 +96,7 @@ pub(crate) fn set_header(queue: BorrowedFd<'_>) -> nix::Result<()> {
 
 /// Sets what the kernel may leave to us; `EINVAL` if it does not know one of these.
 pub(crate) fn set_offload(queue: BorrowedFd<'_>, mask: libc::c_uint) -> nix::Result<()> {
+    unless_refused(Point::SetOffload)?;
     // SAFETY: the argument is a plain integer.
     unsafe { tun_set_offload(queue.as_raw_fd(), libc::c_ulong::from(mask)) }.map(drop)
 }
@@ -98,6 +104,9 @@ pub(crate) fn set_offload(queue: BorrowedFd<'_>, mask: libc::c_uint) -> nix::Res
 /// Whether reads and writes of this descriptor answer at once instead of waiting. The flag belongs to the open file: all who have it
 /// see the same.
 pub(crate) fn set_nonblocking(queue: impl AsFd, nonblocking: bool) -> nix::Result<()> {
+    if !nonblocking {
+        unless_refused(Point::Wait)?;
+    }
     // Of what can be set this way, a queue has nothing else.
     let flags = if nonblocking { OFlag::O_NONBLOCK } else { OFlag::empty() };
     fcntl(queue, FcntlArg::F_SETFL(flags)).map(drop)
@@ -161,6 +170,12 @@ pub(crate) fn register(queue: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     let interest = Interest::READABLE | Interest::WRITABLE | Interest::ERROR;
     // SAFETY: an `OwnedFd` is open, stays the same descriptor, and is owned by the `AsyncFd` from here on.
     unsafe { AsyncFd::register_with_interest(queue, interest) }.map_err(|error| error.into_parts().1)
+}
+
+/// An error, if a test wants this call refused.
+#[inline]
+pub(crate) fn unless_refused(point: Point) -> nix::Result<()> {
+    if faults::strikes(point) { Err(nix::errno::Errno::EIO) } else { Ok(()) }
 }
 
 /// An `ifreq` for a name that [`crate::name::check`] let pass.

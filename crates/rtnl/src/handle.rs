@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::desired::{Change, Plan, RouteOwner};
 use crate::error::{ApplyError, Error, FailedChange};
+use crate::faults::{self, Point};
 use crate::snapshot::{LinkStats, Snapshot};
 use crate::wire;
 
@@ -62,6 +63,7 @@ impl Handle {
     /// Opens a socket and spawns the task that serves it on the current tokio runtime, which must have its I/O and time
     /// drivers on.
     pub fn open() -> Result<Self, Error> {
+        faults::fails(Point::Open).map_err(Error::Open)?;
         let (mut connection, requests, _unsolicited) = rtnetlink::new_connection().map_err(Error::Open)?;
         // An ended stream alone would not tell a finished dump from a dead socket.
         connection.set_forward_ack(true);
@@ -74,6 +76,7 @@ impl Handle {
 
     /// Reads links, addresses and the main routing table.
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
+        unless_refused(Point::Snapshot, "list the links")?;
         let links = self
             .dump(
                 "links",
@@ -117,6 +120,7 @@ impl Handle {
 
     /// Reads the counters of one interface.
     pub async fn link_stats(&self, index: u32) -> Result<LinkStats, Error> {
+        unless_refused(Point::LinkStats, "read the counters of an interface")?;
         let message = RouteNetlinkMessage::GetLink(wire::link_query(Some(index)));
         let answer = self.request("read the counters of an interface", message, NLM_F_ACK).await;
         match answer {
@@ -150,6 +154,7 @@ impl Handle {
     /// Makes one change.
     pub async fn make(&self, change: &Change) -> Result<(), Error> {
         let what = || change.to_string();
+        unless_refused(point_of(change), change)?;
         match change {
             Change::SetAlias { link, alias } => {
                 let message = wire::link_with(*link, LinkAttribute::IfAlias(alias.clone()));
@@ -221,6 +226,7 @@ impl Handle {
 
     /// Removes an interface, for example a persistent TUN device. One that is not there counts as removed.
     pub async fn remove_link(&self, index: u32) -> Result<(), Error> {
+        unless_refused(Point::RemoveLink, format_args!("remove interface {index}"))?;
         let message = RouteNetlinkMessage::DelLink(wire::link_query(Some(index)));
         gone_is_fine(self.command(&format!("remove interface {index}"), message, 0).await)
     }
@@ -313,6 +319,25 @@ impl Handle {
             }
         }
     }
+}
+
+/// Where a test can have a change refused.
+const fn point_of(change: &Change) -> Point {
+    match change {
+        Change::SetAlias { .. }
+        | Change::DisableLinkLocal { .. }
+        | Change::SetMtu { .. }
+        | Change::SetUp { .. } => Point::ChangeLink,
+        Change::RemoveAddress { .. } => Point::RemoveAddress,
+        Change::AddAddress { .. } => Point::AddAddress,
+        Change::RemoveRoute { .. } => Point::RemoveRoute,
+        Change::AddRoute { .. } => Point::AddRoute,
+    }
+}
+
+/// An error, if a test wants this refused.
+fn unless_refused(point: Point, what: impl std::fmt::Display) -> Result<(), Error> {
+    faults::fails(point).map_err(|source| refused(&what.to_string(), source))
 }
 
 fn refused(what: &str, source: io::Error) -> Error {

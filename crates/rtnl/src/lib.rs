@@ -2,6 +2,10 @@
 
 mod desired;
 mod error;
+#[cfg(feature = "fault-injection")]
+pub mod faults;
+#[cfg(not(feature = "fault-injection"))]
+mod faults;
 mod handle;
 pub mod protocol;
 mod query;

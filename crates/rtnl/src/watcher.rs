@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::error::Error;
+use crate::faults::{self, Point};
 use crate::wire;
 
 /// How many different events may wait to be taken.
@@ -97,6 +98,7 @@ impl Watcher {
     ///
     /// Changes after the return are seen; open it before taking the snapshot that they are held against.
     pub fn open() -> Result<Self, Error> {
+        faults::fails(Point::Watch).map_err(Error::Open)?;
         let mut socket = TokioSocket::new(NETLINK_ROUTE).map_err(Error::Open)?;
         socket.socket_mut().bind(&SocketAddr::new(0, groups())).map_err(Error::Open)?;
         let shared = Arc::new(Shared::default());
@@ -138,7 +140,8 @@ fn groups() -> u32 {
 
 async fn drain(socket: TokioSocket, shared: Arc<Shared>) {
     loop {
-        match socket.recv_from_full().await {
+        let received = socket.recv_from_full().await;
+        match faults::fails(Point::Event).and(received) {
             Ok((datagram, _)) if datagram.is_empty() => break,
             Ok((datagram, _)) => events_in(&datagram, |event| shared.push(event)),
             Err(error) if is_overrun(&error) => shared.push(Event::Overrun),

@@ -12,6 +12,7 @@ use slog::{Logger, debug, info, warn};
 use crate::config::{Sharing, pools_of};
 use crate::datapath::{Ask, Refusal};
 use crate::error::chain;
+use crate::faults::{self, Point};
 use crate::generation::Generation;
 use crate::records::{Record, What};
 use crate::shared::Shared;
@@ -96,16 +97,12 @@ impl Supply {
         match self.addresses.grant_from(leases, host, now, |net| served.contains(&net)) {
             Ok(lease) => {
                 if !known {
-                    shared.lease_counters.granted.fetch_add(1, Ordering::Relaxed);
-                    info!(self.log, "lease granted"; "host" => %host, "address" => %lease.address);
                     let address = lease.address;
-                    shared.records.tell(Record {
-                        at: now,
-                        host,
-                        address,
-                        what: What::LeaseGiven,
-                        reason: "",
-                    });
+                    let record = Record { at: now, host, address, what: What::LeaseGiven, reason: "" };
+                    let _told = shared.records.tell_in_any_case(record);
+                    faults::at(Point::Given);
+                    shared.lease_counters.granted.fetch_add(1, Ordering::Relaxed);
+                    info!(self.log, "lease granted"; "host" => %host, "address" => %address);
                 }
                 Ok(())
             }
@@ -134,12 +131,14 @@ impl Supply {
         match self.blocks.grant_from(&shared.tables.nat, host, class, now, may_use) {
             Ok(Granted::Already) => Ok(()),
             Ok(Granted::New { address, first_port, size, .. }) => {
-                shared.lease_counters.granted.fetch_add(1, Ordering::Relaxed);
                 let last_port = first_port + (size - 1);
+                let what = What::BlockGiven { first_port, last_port };
+                let record = Record { at: now, host, address, what, reason: "" };
+                let _told = shared.records.tell_in_any_case(record);
+                faults::at(Point::Given);
+                shared.lease_counters.granted.fetch_add(1, Ordering::Relaxed);
                 info!(self.log, "port block given"; "host" => %host, "address" => %address,
                     "ports" => format!("{first_port}-{last_port}"));
-                let what = What::BlockGiven { first_port, last_port };
-                shared.records.tell(Record { at: now, host, address, what, reason: "" });
                 Ok(())
             }
             Err(refused) => {

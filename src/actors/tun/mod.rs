@@ -106,6 +106,7 @@ impl TunActor {
 impl Drop for TunActor {
     fn drop(&mut self) {
         self.dismiss();
+        self.birth.faults().at(Point::Dropped);
     }
 }
 
@@ -126,4 +127,4 @@ impl Handler<WorkerEnded> for TunActor {
     }
 }
 
-crate::accepts_faults!(TunActor);
+crate::accepts_faults!(TunActor, dropped by itself);

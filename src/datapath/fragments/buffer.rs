@@ -8,6 +8,8 @@ use interproto::{FragmentPart, Ports};
 use super::datagram::{Datagram, Fragment, Need, Step, Trouble};
 use super::order::{List, Order};
 use super::table::{Place, Table};
+use crate::faults::{self, Point};
+
 use super::{FragmentRefusal, Key, Limits, Lost, Source, Taken, Usage};
 
 /// What one source has.
@@ -25,6 +27,7 @@ struct Share {
 /// added by a call of its own.
 #[derive(Debug)]
 pub struct FragmentBuffer {
+    limits: Limits,
     fragments_per_datagram: usize,
     timeout: Duration,
     /// Bytes for everything but the tables, which have theirs from the beginning.
@@ -55,6 +58,7 @@ impl FragmentBuffer {
         let memory = limits.memory - datagrams * Self::PER_DATAGRAM;
         let shares = limits.shares.max(1);
         Self {
+            limits,
             fragments_per_datagram: limits.fragments_per_datagram,
             timeout: limits.timeout,
             memory,
@@ -109,6 +113,14 @@ impl FragmentBuffer {
     pub fn wake_after(&self, now: Timestamp) -> Option<Duration> {
         let oldest = self.datagrams.get(self.by_age.oldest()?)?;
         Some(oldest.until.since(now))
+    }
+
+    /// Begins anew, after a panic in the midst of a change: what is parked is lost, and counts as if its time were over.
+    pub(super) fn abandon(&mut self) {
+        let mut lost = std::mem::take(&mut self.lost);
+        lost.timed_out += self.parked as u64;
+        let limits = Limits { timeout: self.timeout, ..self.limits };
+        *self = Self { lost, now: self.now, ..Self::new(limits) };
     }
 
     /// How full it is.
@@ -189,6 +201,7 @@ impl FragmentBuffer {
         };
         let share = self.sources.get_mut(owner)?;
         let place = self.datagrams.insert(*key, Datagram::new(owner, self.now + self.timeout))?;
+        faults::at(Point::FragmentOpen);
         share.datagrams += 1;
         share.by_age.append(place, Order::Source, &mut self.datagrams);
         self.by_age.append(place, Order::Age, &mut self.datagrams);
@@ -238,6 +251,7 @@ impl FragmentBuffer {
     fn remove(&mut self, place: Place) -> u64 {
         self.recharge(place, 0);
         self.by_age.unlink(place, Order::Age, &mut self.datagrams);
+        faults::at(Point::FragmentEnd);
         let Some(owner) = self.datagrams.get(place).map(|datagram| datagram.source) else { return 0 };
         if let Some(share) = self.sources.get_mut(owner) {
             share.by_age.unlink(place, Order::Source, &mut self.datagrams);

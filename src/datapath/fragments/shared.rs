@@ -1,11 +1,12 @@
 //! The buffer as all workers share it.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fast_nat::Timestamp;
 use interproto::{FragmentPart, Ports};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{FragmentBuffer, Key, Limits, Lost, Taken, Usage};
 
@@ -37,7 +38,7 @@ impl Fragments {
         storage: &[u8],
         now: Timestamp,
     ) -> (Taken, Lost) {
-        let mut buffer = self.buffer.lock();
+        let mut buffer = self.lock();
         let taken = match ports {
             Some(ports) => buffer.pass(key, part, ports, storage, now),
             None => buffer.collect(key, part, storage, now),
@@ -48,7 +49,7 @@ impl Fragments {
     /// Ends what is over, and says what was lost by that; `None`: nothing is over.
     pub fn expire(&self, now: Timestamp) -> Option<Lost> {
         let is_due = self.due.load(Ordering::Relaxed) <= now.as_millis();
-        is_due.then(|| self.end(&mut self.buffer.lock(), now))
+        is_due.then(|| self.end(&mut self.lock(), now))
     }
 
     /// When [`Self::expire`] will find something; `None`: nothing waits.
@@ -72,11 +73,44 @@ impl Fragments {
         self.buffer.lock().usage()
     }
 
+    fn lock(&self) -> Locked<'_> {
+        Locked { buffer: self.buffer.lock(), due: &self.due }
+    }
+
     fn end(&self, buffer: &mut FragmentBuffer, now: Timestamp) -> Lost {
         let lost = buffer.expire(now);
         let due = buffer.wake_after(now).map_or(NEVER, |after| (now + after).as_millis());
         self.due.store(due, Ordering::Relaxed);
         lost
+    }
+}
+
+/// Under the lock. What a panic leaves half done nobody else sees.
+struct Locked<'f> {
+    buffer: MutexGuard<'f, FragmentBuffer>,
+    due: &'f AtomicU64,
+}
+
+impl Deref for Locked<'_> {
+    type Target = FragmentBuffer;
+    fn deref(&self) -> &FragmentBuffer {
+        &self.buffer
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut FragmentBuffer {
+        &mut self.buffer
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.buffer.abandon();
+            // What was lost is told at the next look.
+            self.due.store(0, Ordering::Relaxed);
+        }
     }
 }
 
