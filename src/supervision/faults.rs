@@ -88,7 +88,7 @@ mod armed {
     }
 
     /// A message that every actor takes under this feature: fail while handling it.
-    #[derive(Debug, Clone, Copy, actix::Message)]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, actix::Message)]
     #[rtype(result = "()")]
     pub enum Inject {
         /// Panic in the handler.

@@ -66,6 +66,8 @@ pub(crate) struct Wanted {
     pub(crate) state_dir: Option<PathBuf>,
     /// The name of its device, if not one of its own.
     pub(crate) interface: Option<String>,
+    /// It logs nothing: what a test prints is kept in memory.
+    pub(crate) quiet: bool,
 }
 
 impl Default for Wanted {
@@ -80,6 +82,7 @@ impl Default for Wanted {
             short_timers: None,
             state_dir: None,
             interface: None,
+            quiet: false,
         }
     }
 }
@@ -128,11 +131,11 @@ impl Lab {
 
         let (tell, told) = mpsc::sync_channel(1);
         let (stop, stopped) = oneshot::channel();
-        let (namespace, limits) = (topology.router.clone(), wanted.limits);
+        let (namespace, limits, quiet) = (topology.router.clone(), wanted.limits, wanted.quiet);
         let router = std::thread::spawn(move || {
             namespace.enter_current_thread().unwrap();
             actix_rt::System::new().block_on(async move {
-                let log = log();
+                let log = if quiet { Logger::root(slog::Discard, o!()) } else { log() };
                 let made = Box::pin(set_up(configuration, &log, Arc::default())).await.unwrap();
                 let children = made.children();
                 let faults: Vec<_> =

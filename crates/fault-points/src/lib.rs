@@ -57,6 +57,8 @@ impl<const N: usize> Armed<N> {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
             .is_ok();
         if hit {
+            // Whoever looks for it in a binary finds out whether faults can be injected there.
+            std::hint::black_box("injected fault");
             self.struck[point].fetch_add(1, Ordering::SeqCst);
         }
         hit
