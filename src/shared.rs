@@ -392,11 +392,8 @@ mod tests {
         Record { at: Timestamp::from_millis(1), host, address, what, reason: "" }
     }
 
-    /// Tells of more than there is room for, while the sink takes nothing, and then lets it work. The answer is whether more might
-    /// have been given, and how many records were written in the end.
-    fn overfilled(when_full: WhenFull) -> (bool, u64) {
-        const RECORDS: u16 = 4000;
-        let config = RecordsConfig {
+    fn config(when_full: WhenFull) -> RecordsConfig {
+        RecordsConfig {
             sink: RecordSink::File("/nowhere".into()),
             when_full,
             sessions: false,
@@ -404,7 +401,14 @@ mod tests {
             subscriber_prefix_len: 64,
             router: "test/nat64".to_owned(),
             configuration: None,
-        };
+        }
+    }
+
+    /// Tells of more than there is room for, while the sink takes nothing, and then lets it work. The answer is whether more might
+    /// have been given, and how many records were written in the end.
+    fn overfilled(when_full: WhenFull) -> (bool, u64) {
+        const RECORDS: u16 = 4000;
+        let config = config(when_full);
         let (works, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let sink = Stuck { works: Arc::clone(&works), written: Arc::clone(&written) };
         let log = Logger::root(slog::Discard, slog::o!());
@@ -426,6 +430,32 @@ mod tests {
         assert!(records.have_room(), "there is room again");
         drop(guard);
         (may_give, written.load(Ordering::SeqCst))
+    }
+
+    /// How many records are written if this is told, those of the beginning and the end of the run among them.
+    fn written_by(tell: impl FnOnce(&Records)) -> u64 {
+        let (works, written) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
+        let sink = Stuck { works, written: Arc::clone(&written) };
+        let log = Logger::root(slog::Discard, slog::o!());
+        let config = config(WhenFull::Wait);
+        let (recorder, guard) = records::start_with(&config, Box::new(sink), &log).unwrap();
+        let records = Records::new(Some(recorder));
+        tell(&records);
+        drop(records);
+        drop(guard);
+        written.load(Ordering::SeqCst)
+    }
+
+    #[test]
+    fn what_has_been_given_is_recorded_whatever_happens_before_it_is_told() {
+        let told = written_by(|records| {
+            let panics = std::panic::AssertUnwindSafe(|| {
+                let _told = records.tell_in_any_case(given(1));
+                std::panic::resume_unwind(Box::new("in the midst of it"));
+            });
+            assert!(std::panic::catch_unwind(panics).is_err());
+        });
+        assert_eq!(told, written_by(|_| {}) + 1);
     }
 
     #[test]

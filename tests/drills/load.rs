@@ -139,6 +139,10 @@ impl Load {
             strangers: AtomicUsize::new(0),
             strangers_lost: AtomicUsize::new(0),
         });
+        // As many as come in ten seconds: a machine that is busy with something else must not lose any.
+        let interface = &lab.shared.interface;
+        let set = ["link", "set", "dev", interface, "txqueuelen", "20000"];
+        assert!(lab.topology.router.command("ip").args(set).status().unwrap().success());
         let server = &lab.topology.server;
         let servers = vec![Server::tcp_echo(server, (Topology::SERVER_V4, TCP_ECHO)).unwrap()];
         let mut threads = echoes(&shared, lab);
@@ -214,15 +218,19 @@ impl Load {
         let silent = self.idle.iter_mut().filter_map(|stream| ask(stream).err()).count();
         let over = self.transfers.iter().filter(|thread| thread.is_finished()).count();
         let counts = self.counts();
+        let (refused, unanswered) = (
+            counts.not_opened - stretch.before.not_opened,
+            counts.strangers_lost - stretch.before.strangers_lost,
+        );
+        if silent + over + refused + unanswered > 0 {
+            println!("lost: {silent} silent, {over} transfers, {refused} not opened, {unanswered} strangers");
+        }
         Happened {
             sent: last - stretch.first,
             lost,
             reordered: counts.reordered - stretch.before.reordered,
             twice: counts.twice - stretch.before.twice,
-            sessions_lost: silent
-                + over
-                + (counts.not_opened - stretch.before.not_opened)
-                + (counts.strangers_lost - stretch.before.strangers_lost),
+            sessions_lost: silent + over + refused + unanswered,
             opened: counts.opened + counts.strangers - stretch.before.opened - stretch.before.strangers,
             gap,
         }
@@ -419,10 +427,15 @@ fn strangers(shared: &Arc<Shared>, lab: &Lab, hosts: u16, pace: Duration) -> Joi
             let datagram = vec![number as u8; if number % 5 == 0 { 3000 } else { 100 }];
             let mut buffer = vec![0; 65_536];
             // What a worker holds is lost with it, and somebody who means it says it again.
+            let mut errors = Vec::new();
             let is_answered = (0..5).any(|_| {
-                socket.send(&datagram).is_ok()
-                    && socket.recv(&mut buffer).is_ok_and(|length| buffer[..length] == datagram)
+                let answer = socket.send(&datagram).and_then(|_| socket.recv(&mut buffer));
+                errors.extend(answer.as_ref().err().map(ToString::to_string));
+                answer.is_ok_and(|length| buffer[..length] == datagram)
             });
+            if !is_answered {
+                println!("{host} is not answered: {errors:?}");
+            }
             let count = if is_answered { &shared.strangers } else { &shared.strangers_lost };
             count.fetch_add(1, Ordering::SeqCst);
             pause(pace);

@@ -11,6 +11,7 @@
     reason = "the helpers of tests fail the test that calls them"
 )]
 
+mod fragments;
 #[allow(dead_code, reason = "each test program needs other parts of it")]
 #[path = "../supervision/lab.rs"]
 mod lab;
@@ -33,8 +34,9 @@ use crate::load::Load;
 use crate::run::{audit, has_point, points_of, run};
 use crate::table::{Cause, Drill, ELSEWHERE, Fault};
 
-/// Hosts of the laboratory: so many that each is silent for longer than a lease or an idle block lasts.
-pub(crate) const HOSTS: u16 = 120;
+/// Hosts of the laboratory: so many that each is silent for longer than a lease or an idle block lasts, and so few that their ports together
+/// stay below what a subscriber may have (16,384).
+pub(crate) const HOSTS: u16 = 90;
 
 /// One router at a time: faults are the process's. What is injected is not printed.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {

@@ -274,8 +274,8 @@ pub(crate) fn run(lab: &Lab, load: &mut Load, drill: Drill) -> Row {
     // At most the batch in hand is lost with a worker, and what a refused write had in hand.
     let may_lose = match fault {
         Fault::Tun(easy_tun::faults::Point::Write) => 1,
-        // A thousand a second come meanwhile, and the device's queue has room for 500; nothing is forwarded while the link is down.
-        Fault::At(_, Point::WorkerHang) | Fault::Net(rtnl::faults::Point::ChangeLink) => usize::MAX,
+        // Nothing is forwarded while the link is down.
+        Fault::Net(rtnl::faults::Point::ChangeLink) => usize::MAX,
         _ if is_struck(Concern::Tun) => BATCH,
         _ => 0,
     };

@@ -56,7 +56,7 @@ fn soak() {
         };
         turn += 1;
         let Some(lab) = Lab::start(&wanted) else { return };
-        let pace = Duration::from_millis(10 + random.below(60));
+        let pace = Duration::from_millis(30 + random.below(50));
         let mut load = Load::start(&lab, ROUTER_LIVES * 4, HOSTS, pace);
         let begun = Instant::now();
         while begun.elapsed() < ROUTER_LIVES && start.elapsed() < end {
