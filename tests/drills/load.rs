@@ -21,6 +21,8 @@ const LATEST: Duration = Duration::from_secs(2);
 const IDLE: usize = 16;
 /// Room of a socket: for some seconds of paced datagrams.
 const ROOM: usize = 8 << 20;
+/// How often a host says the same.
+const TRIES: usize = 25;
 /// Bytes of a transfer that are sent at a time, and the wait between.
 const CHUNK: usize = 16 << 10;
 const CHUNK_PACE: Duration = Duration::from_millis(5);
@@ -423,12 +425,13 @@ fn strangers(shared: &Arc<Shared>, lab: &Lab, hosts: u16, pace: Duration) -> Joi
             }
             let socket = UdpSocket::bind((*host, 0)).unwrap();
             socket.connect((through(Topology::SERVER_V4), ECHO)).unwrap();
-            socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
             let datagram = vec![number as u8; if number % 5 == 0 { 3000 } else { 100 }];
             let mut buffer = vec![0; 65_536];
-            // What a worker holds is lost with it, and somebody who means it says it again.
+            // What a worker has in hand is lost with it, and somebody who means it says it again: more often than a drill is repeated, since
+            // who says it may be who the fault strikes.
             let mut errors = Vec::new();
-            let is_answered = (0..5).any(|_| {
+            let is_answered = (0..TRIES).any(|_| {
                 let answer = socket.send(&datagram).and_then(|_| socket.recv(&mut buffer));
                 errors.extend(answer.as_ref().err().map(ToString::to_string));
                 answer.is_ok_and(|length| buffer[..length] == datagram)

@@ -147,6 +147,7 @@ impl Undone<'_> {
         let lab = self.0;
         match self.1 {
             Cause::Traffic => {}
+            Cause::Snapshot => lab.shared.state.faults.arm(Point::StateSnapshot, 1),
             Cause::Restart(concern) => {
                 let _ = lab.inject(concern, Inject::Stop, PATIENCE);
             }

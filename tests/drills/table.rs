@@ -35,6 +35,8 @@ pub(crate) enum Cause {
     Traffic,
     /// The concern is told to stop, and starts anew.
     Restart(Concern),
+    /// A snapshot of the state is written.
+    Snapshot,
     /// Something changes in the kernel.
     Event,
     /// The link is set down.
@@ -100,12 +102,12 @@ pub(crate) fn shared() -> Vec<Drill> {
         Nat::SessionVisit,
         Nat::SessionEnd,
     ];
-    let state =
-        [Point::StateWrite, Point::StateSync, Point::StateSnapshot, Point::StateRename, Point::StateWritten];
+    let state = [Point::StateWrite, Point::StateSync, Point::StateSnapshot, Point::StateWritten];
     let mut drills = of_actors();
     drills.extend(traffic.map(|point| nat(point, Cause::Traffic)));
     drills.extend(state.map(|point| drill(Fault::State(point), Cause::Traffic)));
     drills.extend([
+        drill(Fault::State(Point::StateRename), Cause::Snapshot),
         nat(Nat::PortReserve, Cause::AddForward),
         nat(Nat::StaticBegin, Cause::AddForward),
         nat(Nat::StaticEnd, Cause::RemoveForward),

@@ -47,6 +47,7 @@ impl Random {
 struct Told {
     blocks: BTreeSet<(Ipv4Addr, u16)>,
     sessions: HashSet<SessionRef>,
+    leases: BTreeSet<Ipv4Addr>,
 }
 
 struct World {
@@ -177,6 +178,8 @@ impl World {
         let sessions: HashSet<_> = self.nat.sessions().map(|view| view.reference).collect();
         assert_eq!(sessions, self.told.sessions, "{when}: sessions, and what was told of them");
         let blocks: BTreeSet<_> = self.nat.blocks().map(|block| (block.address, block.first_port)).collect();
+        let leases: BTreeSet<_> = self.leases.leases().map(|lease| lease.address).collect();
+        assert_eq!(leases, self.told.leases, "{when}: leases, and what was told of them");
         assert_eq!(blocks, self.told.blocks, "{when}: blocks, and what was told of them");
     }
 
@@ -266,8 +269,13 @@ impl World {
     fn expire(&mut self) {
         while self.nat.expire(self.now, 32) {}
         while self.nat.poll_output(self.now).is_some() {}
-        for lease in self.leases.expire(self.now, LIFETIME, 16).0 {
-            self.addresses.free(&self.leases, lease.address, self.now);
+        let mut ended = Vec::new();
+        self.leases.expire_each(self.now, LIFETIME, 16, |lease| {
+            assert!(self.told.leases.remove(&lease.address));
+            ended.push(lease.address);
+        });
+        for address in ended {
+            self.addresses.free(&self.leases, address, self.now);
         }
     }
 
@@ -330,13 +338,17 @@ impl World {
             let leases: Vec<_> = self.leases.leases().collect();
             if let Some(lease) = leases.get(self.random.below(24) as usize)
                 && lease.kind == LeaseKind::Dynamic
-                && let Some(ended) = self.leases.remove(lease.address, self.now)
             {
+                // Whoever ends a lease by name knows it.
+                self.told.leases.remove(&lease.address);
+                let Some(ended) = self.leases.remove(lease.address, self.now) else { return };
                 self.addresses.free(&self.leases, ended.address, self.now);
             }
             return;
         }
-        let _ = self.addresses.grant(&self.leases, host, self.now);
+        if let Ok(lease) = self.addresses.grant(&self.leases, host, self.now) {
+            self.told.leases.insert(lease.address);
+        }
     }
 
     /// What a restart of the pools' owner does, and what one of `sessions` does.

@@ -122,14 +122,15 @@ impl SessionsActor {
                 return;
             }
             self.birth.beat();
-            let (expired, more) = self.shared.tables.leases.expire(now, lifetime, BUDGET);
-            self.shared.lease_counters.expired.fetch_add(expired.len() as u64, Ordering::Relaxed);
-            for lease in expired {
+            let mut ended = Vec::new();
+            let more = self.shared.tables.leases.expire_each(now, lifetime, BUDGET, |lease| {
+                self.record_end(&lease, now, "expired");
+                self.shared.lease_counters.expired.fetch_add(1, Ordering::Relaxed);
                 info!(self.log, "lease ended"; "host" => %lease.host, "address" => %lease.address,
                     "because" => "expired", "silent_s" => now.since(lease.last_seen).as_secs());
-                self.record_end(&lease, now, "expired");
-                self.unreleased.push(lease);
-            }
+                ended.push(lease);
+            });
+            self.unreleased.append(&mut ended);
             if !more {
                 break;
             }

@@ -211,33 +211,41 @@ impl LeaseTable {
     /// Ends the lease of an address, whatever its kind.
     pub fn remove(&self, address: Ipv4Addr, now: Timestamp) -> Option<Lease> {
         let lease = self.by_address(address)?;
-        self.end(lease.host, now, |entry| entry.generation == lease.generation)
+        self.end(lease.host, now, |entry| entry.generation == lease.generation, &mut |_| {})
     }
 
     /// Ends leases whose host has been silent for `lifetime`. Visits at most `budget` timers; when the answer says
     /// that more are due, call again.
     pub fn expire(&self, now: Timestamp, lifetime: Duration, budget: usize) -> (Vec<Lease>, bool) {
+        let mut expired = Vec::new();
+        let more = self.expire_each(now, lifetime, budget, |lease| expired.push(lease));
+        (expired, more)
+    }
+
+    /// The same; `each` is told of a lease at its end, even if there is a panic on the way. It must not panic itself.
+    pub fn expire_each(
+        &self,
+        now: Timestamp,
+        lifetime: Duration,
+        budget: usize,
+        mut each: impl FnMut(Lease),
+    ) -> bool {
         let mut due = Due { table: self, left: VecDeque::new(), now };
         due.left.extend(self.timers.lock().due(now, budget));
         let more = due.left.len() == budget;
-        let mut expired = Vec::new();
         while let Some((host, generation)) = due.left.front().copied() {
             faults::at(Point::LeaseExpire);
-            let ended = self.end(host, now, |entry| {
-                entry.generation == generation && entry.last_seen() + lifetime <= now
-            });
-            match ended {
-                Some(lease) => expired.push(lease),
-                // Still active: the timer is lazy, and is set anew from when the host was last seen.
-                None => {
-                    if let Some(lease) = self.peek_host(host).filter(|lease| lease.generation == generation) {
-                        self.timers.lock().arm(lease.last_seen + lifetime, host, generation);
-                    }
-                }
+            let is_over =
+                |entry: &Entry| entry.generation == generation && entry.last_seen() + lifetime <= now;
+            // Still active: the timer is lazy, and is set anew from when the host was last seen.
+            if self.end(host, now, is_over, &mut each).is_none()
+                && let Some(lease) = self.peek_host(host).filter(|lease| lease.generation == generation)
+            {
+                self.timers.lock().arm(lease.last_seen + lifetime, host, generation);
             }
             due.left.pop_front();
         }
-        (expired, more)
+        more
     }
 
     /// What does not belong together, one sentence each; nothing if all is well. Nobody may use the table meanwhile.
@@ -279,10 +287,16 @@ impl LeaseTable {
             .map(|entry| entry.lease())
     }
 
-    fn end(&self, host: Ipv6Addr, now: Timestamp, condition: impl FnOnce(&Entry) -> bool) -> Option<Lease> {
+    fn end(
+        &self,
+        host: Ipv6Addr,
+        now: Timestamp,
+        condition: impl FnOnce(&Entry) -> bool,
+        told: &mut dyn FnMut(Lease),
+    ) -> Option<Lease> {
         let entry = self.by_host.remove_if(host, condition)?;
         let lease = entry.lease();
-        let ending = Ending { table: self, entry, now };
+        let ending = Ending { table: self, entry, now, told };
         faults::at(Point::LeaseEnd);
         drop(ending);
         Some(lease)
@@ -316,11 +330,12 @@ struct Ending<'t> {
     table: &'t LeaseTable,
     entry: Arc<Entry>,
     now: Timestamp,
+    told: &'t mut dyn FnMut(Lease),
 }
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        let Self { table, entry, now } = self;
+        let Self { table, entry, now, told } = self;
         table.by_address.remove_if(entry.address, |other| other.generation == entry.generation);
         let held = table.held.fetch_sub(1, Ordering::Relaxed).saturating_sub(1);
         table.timers.lock().tidy(held);
@@ -334,6 +349,7 @@ impl Drop for Ending<'_> {
         ended.push_back(Ended { lease: entry.lease(), at: *now });
         drop(ended);
         table.note_change(entry.address);
+        told(entry.lease());
     }
 }
 
