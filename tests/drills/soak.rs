@@ -15,7 +15,7 @@ use crate::lab::{Lab, pause};
 use crate::load::Load;
 use crate::memory::Has;
 use crate::run::{audit, run};
-use crate::table::{Drill, exclusive, shared};
+use crate::table::{Cause, Drill, exclusive, shared};
 use crate::{Folder, HOSTS, alone, exclusive_addresses, number, shared_ports};
 
 /// How long one router lives: then comes the next, with hosts that share addresses and hosts that have their own in turn.
@@ -58,9 +58,16 @@ fn soak() {
         let Some(lab) = Lab::start(&wanted) else { return };
         let pace = Duration::from_millis(30 + random.below(50));
         let mut load = Load::start(&lab, ROUTER_LIVES * 4, HOSTS, pace);
-        let begun = Instant::now();
+        let (begun, mut quarrels) = (Instant::now(), 0);
         while begun.elapsed() < ROUTER_LIVES && start.elapsed() < end {
             let drill = of[random.below(of.len() as u64) as usize];
+            if drill.cause == Cause::RouteGone {
+                // What somebody undoes again and again is repaired ever more rarely.
+                quarrels += 1;
+                if quarrels > 3 {
+                    continue;
+                }
+            }
             let row = run(&lab, &mut load, drill);
             drills += 1;
             sent += row.happened.sent;
