@@ -183,18 +183,7 @@ impl Lab {
         fault: Inject,
         patience: Duration,
     ) -> Result<(), Unavailable> {
-        let directory = &self.shared.directory;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async {
-            match concern {
-                Concern::Tun => directory.tun.ask(fault, patience).await,
-                Concern::Sessions => directory.sessions.ask(fault, patience).await,
-                Concern::Pool => directory.pool.ask(fault, patience).await,
-                Concern::Routes => directory.routes.ask(fault, patience).await,
-                Concern::Metrics => directory.metrics.ask(fault, patience).await,
-                Concern::Control => directory.control.ask(fault, patience).await,
-            }
-        })
+        inject(&self.shared, concern, fault, patience)
     }
 
     /// Everybody but `concern` answers.
@@ -303,6 +292,27 @@ impl Lab {
         eventually("the router ends", || router.is_finished().then_some(()));
         router.join().unwrap()
     }
+}
+
+/// Sends a concern a fault, and waits a while for the answer.
+pub(crate) fn inject(
+    shared: &Shared,
+    concern: Concern,
+    fault: Inject,
+    patience: Duration,
+) -> Result<(), Unavailable> {
+    let directory = &shared.directory;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        match concern {
+            Concern::Tun => directory.tun.ask(fault, patience).await,
+            Concern::Sessions => directory.sessions.ask(fault, patience).await,
+            Concern::Pool => directory.pool.ask(fault, patience).await,
+            Concern::Routes => directory.routes.ask(fault, patience).await,
+            Concern::Metrics => directory.metrics.ask(fault, patience).await,
+            Concern::Control => directory.control.ask(fault, patience).await,
+        }
+    })
 }
 
 impl Drop for Lab {
