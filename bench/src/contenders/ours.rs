@@ -32,11 +32,21 @@ pub(super) struct Ours {
     sharing: Sharing,
     program: PathBuf,
     version: String,
+    /// Where its state is, and its control socket beside it: others of the same name run at the same time.
+    state: PathBuf,
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        // What stays behind is below the temporary folder.
+        let _ = std::fs::remove_dir_all(&self.state);
+    }
 }
 
 impl Ours {
     /// Takes the program that is given, or builds it as it is delivered, and finds out what it is.
     pub(super) fn prepare(given: Option<&Path>, sharing: Sharing) -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
         let (program, origin) = match given {
             Some(file) => {
                 (file.canonicalize().with_context(|| format!("no {}", file.display()))?, String::new())
@@ -44,7 +54,9 @@ impl Ours {
             None => (build()?, revision()),
         };
         let version = run(Command::new(&program).arg("--version"), PATIENCE)?.stdout.trim().to_owned();
-        Ok(Self { sharing, program, version: version + &origin })
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let state = std::env::temp_dir().join(format!("protomask-bench-{}-{number}", std::process::id()));
+        Ok(Self { sharing, program, version: version + &origin, state })
     }
 
     fn arguments(&self) -> Vec<String> {
@@ -89,12 +101,10 @@ impl Contender for Ours {
     }
 
     fn start(&self, lab: &Lab) -> Result<Option<Process>> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        // As it is delivered, with state; each run begins without any, and is beside others of the same name.
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let state = std::env::temp_dir().join(format!("protomask-bench-{}-{number}", std::process::id()));
+        // As it is delivered, with state; each run begins without any.
+        let state = &self.state;
         if state.exists() {
-            std::fs::remove_dir_all(&state).with_context(|| format!("{} stays", state.display()))?;
+            std::fs::remove_dir_all(state).with_context(|| format!("{} stays", state.display()))?;
         }
         let socket = state.with_extension("sock");
         let mut command = lab.router()?.command(&self.program);
