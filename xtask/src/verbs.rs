@@ -135,7 +135,8 @@ pub(crate) fn setup(project: &Project) -> Result<()> {
     let tools = project.tools();
     sh.create_dir(&tools)?;
     if cargo_deny(project).is_none() {
-        cmd!(sh, "cargo install --locked --quiet --root {tools} cargo-deny@{CARGO_DENY}").run()?;
+        // Its work takes a second even so, and optimising it would take longer than all else of the setup.
+        cmd!(sh, "cargo install --debug --locked --quiet --root {tools} cargo-deny@{CARGO_DENY}").run()?;
     }
     let venv = tools.join("python");
     let pip = venv.join("bin/pip");
