@@ -88,7 +88,8 @@ fn main() -> Result<ExitCode> {
     ensure!(!plan.loads.is_empty(), "--loads names none of them");
     requirements::check()?;
     eprintln!("Making the contenders; the first time this takes minutes.");
-    let entries = contenders::prepare(&arguments.only, arguments.router.as_deref(), arguments.beside.as_deref())?;
+    let entries =
+        contenders::prepare(&arguments.only, arguments.router.as_deref(), arguments.beside.as_deref())?;
     let running = entries.iter().filter(|entry| entry.contender.is_ok()).map(|entry| entry.role);
     let minutes = plan.estimate(running).as_secs_f64() / 60.0;
     eprintln!("Measuring takes about {minutes:.0} minutes.");

@@ -189,16 +189,33 @@ impl Write for Stuck {
     }
 }
 
+/// A log with room for eight records, whose writer is stuck at the first one until `open` is dropped.
+struct StuckLog {
+    log: Logger,
+    guard: LogGuard,
+    page: Page,
+    dropped: Arc<AtomicU64>,
+    open: SyncSender<()>,
+}
+
+impl StuckLog {
+    /// `dropped`: so many records were lost before.
+    fn new(dropped: u64) -> Self {
+        let (page, dropped) = (Page::default(), Arc::new(AtomicU64::new(dropped)));
+        let ((entered, has_entered), (open, gate)) = (sync_channel(1), sync_channel(1));
+        let sink = Sink { out: Box::new(Stuck { page: page.clone(), entered, gate }), colours: false };
+        let counter = Arc::clone(&dropped);
+        let (log, guard) =
+            start_with(LogFormat::Json, LogLevel::Info, counter, 8, Limits::default(), sink).unwrap();
+        info!(log, "the first");
+        has_entered.recv().unwrap();
+        Self { log, guard, page, dropped, open }
+    }
+}
+
 #[test]
 fn what_finds_the_queue_full_is_dropped_at_once_counted_and_reported_when_there_is_room() {
-    let (page, dropped) = (Page::default(), Arc::new(AtomicU64::new(5)));
-    let ((entered, has_entered), (open, gate)) = (sync_channel(1), sync_channel(1));
-    let sink = Sink { out: Box::new(Stuck { page: page.clone(), entered, gate }), colours: false };
-    let counter = Arc::clone(&dropped);
-    let (log, guard) =
-        start_with(LogFormat::Json, LogLevel::Info, counter, 8, Limits::default(), sink).unwrap();
-    info!(log, "the first");
-    has_entered.recv().unwrap();
+    let StuckLog { log, guard, page, dropped, open } = StuckLog::new(5);
     for number in 0..20 {
         info!(log, "more"; "number" => number);
     }
@@ -216,14 +233,7 @@ fn what_finds_the_queue_full_is_dropped_at_once_counted_and_reported_when_there_
 
 #[test]
 fn the_last_words_wait_for_room_in_a_full_queue_and_come_behind_what_waits() {
-    let (page, dropped) = (Page::default(), Arc::new(AtomicU64::new(0)));
-    let ((entered, has_entered), (open, gate)) = (sync_channel(1), sync_channel(1));
-    let sink = Sink { out: Box::new(Stuck { page: page.clone(), entered, gate }), colours: false };
-    let counter = Arc::clone(&dropped);
-    let (log, guard) =
-        start_with(LogFormat::Json, LogLevel::Info, counter, 8, Limits::default(), sink).unwrap();
-    info!(log, "the first");
-    has_entered.recv().unwrap();
+    let StuckLog { log, guard, page, dropped, open } = StuckLog::new(0);
     for number in 0..9 {
         info!(log, "more"; "number" => number);
     }

@@ -19,6 +19,7 @@ pub(crate) mod metrics;
 pub(crate) mod packets;
 pub(crate) mod process;
 pub(crate) mod router;
+pub(crate) mod trickle;
 pub(crate) mod wire;
 
 use std::net::{Ipv4Addr, Ipv6Addr};

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
-use netlab::{PingOptions, Topology, ping};
+use netlab::{Direction, PingOptions, Topology, ping};
 use serde_json::Value;
 
 use crate::common::ctl::{Connection, ctl, list};
+use crate::common::trickle::Trickle;
 use crate::common::{Lab, PATIENCE, Router, eventually, through};
-use crate::flows::{Paced, Trickle};
+use crate::flows::Paced;
 use crate::lab::{Mapping, WAYS, grow_old};
 
 /// A packet that a worker has in hand when it is told to end, or a batch of them, may be lost.
@@ -45,7 +46,7 @@ fn downloads_datagrams_and_mappings_go_on_over_three_hand_overs() {
         let lab = Lab::new();
         let mut router = Router::start(&lab, way);
         let index = lab.router.index("nat64").unwrap();
-        let (download, datagrams) = (Trickle::start(&lab), Paced::start(&lab));
+        let (download, datagrams) = (Trickle::start(&lab, Direction::Download, 9001), Paced::start(&lab));
         let mapping = Mapping::open(&lab, Topology::CLIENT_V6, 5000);
         for _ in 0..3 {
             router = replace(&lab, router, way);

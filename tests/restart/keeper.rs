@@ -1,12 +1,13 @@
 //! `protomask keep`.
 
-use netlab::Topology;
+use netlab::{Direction, Topology};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::ctl::{ctl, try_ctl};
+use crate::common::trickle::Trickle;
 use crate::common::{Lab, PATIENCE, Router, eventually};
-use crate::flows::{Paced, Trickle};
+use crate::flows::Paced;
 use crate::lab::{Mapping, WAYS, grow_old};
 
 fn keep(lab: &Lab, flags: &[&str]) -> Router {
@@ -32,7 +33,7 @@ fn packets_wait_while_a_killed_router_is_started_again_and_everything_goes_on() 
         let mut keeper = keep(&lab, way);
         let mut pid = eventually("it routes", PATIENCE, || child(&lab));
         assert_ne!(pid, keeper.process().pid());
-        let (download, datagrams) = (Trickle::start(&lab), Paced::start(&lab));
+        let (download, datagrams) = (Trickle::start(&lab, Direction::Download, 9001), Paced::start(&lab));
         let mapping = Mapping::open(&lab, Topology::CLIENT_V6, 5000);
         let kept = "the device's queues were kept by the service manager: what came meanwhile is read now";
         for (times, signal) in [Signal::SIGKILL, Signal::SIGUSR2, Signal::SIGKILL].into_iter().enumerate() {

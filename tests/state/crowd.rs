@@ -4,14 +4,14 @@
 
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use netlab::{Direction, Server, Topology, Transfer, bulk_transfer};
+use netlab::{Direction, Topology};
 
+use crate::common::trickle::Trickle;
 use crate::common::wire::Injector;
-use crate::common::{Lab, PATIENCE, Router, eventually, packets, pause, through};
+use crate::common::{Lab, Router, packets, pause, through};
 use crate::lab::{Mapping, OLD_ENOUGH};
 
 /// Sessions of one host: each with a port of its own, so that each is a binding too.
@@ -64,47 +64,6 @@ fn sessions(router: &Router) -> u64 {
     router.metrics().sum("protomask_sessions", &[])
 }
 
-/// A transfer that goes on slowly until it is released, and then as fast as it can.
-struct Steady {
-    done: Arc<AtomicU64>,
-    released: Arc<AtomicBool>,
-    thread: JoinHandle<Transfer>,
-    _server: Server,
-}
-
-/// More than passes before it is released.
-const BYTES: u64 = 100_000_000;
-
-impl Steady {
-    fn start(lab: &Lab, direction: Direction, port: u16) -> Self {
-        let server = Server::bulk(&lab.server, (Topology::SERVER_V4, port)).unwrap();
-        let (done, released) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let thread = std::thread::spawn({
-            let (done, released, client) = (Arc::clone(&done), Arc::clone(&released), lab.client().clone());
-            move || {
-                let target = SocketAddr::from((through(Topology::SERVER_V4), port));
-                let progress = |bytes| {
-                    done.store(bytes, Ordering::SeqCst);
-                    if !released.load(Ordering::SeqCst) {
-                        pause(Duration::from_millis(10));
-                    }
-                };
-                bulk_transfer(&client, target, direction, BYTES, 8 * PATIENCE, progress).unwrap()
-            }
-        });
-        let runs = || (done.load(Ordering::SeqCst) > 1_000_000).then_some(());
-        eventually("the transfer is under way", PATIENCE, runs);
-        Self { done, released, thread, _server: server }
-    }
-
-    fn end(self) {
-        assert!(self.done.load(Ordering::SeqCst) < BYTES, "it was under way all the time");
-        self.released.store(true, Ordering::SeqCst);
-        let transfer = self.thread.join().unwrap();
-        assert!(transfer.is_intact() && transfer.bytes == BYTES, "{transfer:?}");
-    }
-}
-
 #[test]
 fn all_that_is_older_than_a_second_survives_kill_9_under_load() {
     if !netlab::kernel_tests_possible() {
@@ -120,7 +79,7 @@ fn all_that_is_older_than_a_second_survives_kill_9_under_load() {
     crowd.gather(&router, wanted);
     let mapping = Mapping::open(&lab, lab.clients[0].addresses[0], 5000);
     let transfers = [(Direction::Download, 9000), (Direction::Upload, 9001)]
-        .map(|(way, port)| Steady::start(&lab, way, port));
+        .map(|(way, port)| Trickle::start(&lab, way, port));
 
     let come = Arc::new(AtomicBool::new(true));
     let newcomers = std::thread::spawn({

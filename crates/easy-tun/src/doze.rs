@@ -74,9 +74,7 @@ impl Doze<'_> {
             answer => answer,
         }
     }
-}
 
-impl Doze<'_> {
     /// Reads one more frame if there is one, and waits for nothing. [`io::ErrorKind::Unsupported`]: this kernel cannot (before 5.11).
     pub fn read_more(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         queue::read_at_once(self.queue, buffer).map_err(|error| match error.raw_os_error() {
