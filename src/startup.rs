@@ -3,147 +3,53 @@
 //!
 //! Everything that can be refused is refused before the first change. A failure after it takes back what was made.
 
+mod describe;
+mod error;
+mod listen;
+
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd as _;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use easy_tun::{Device, DeviceBuilder, Offloads};
-use fast_nat::nat64::{InvalidConfig, Nat64};
-use fast_nat::{Deterministic, InvalidDeterministic, LeaseKind, LeaseTable};
+use fast_nat::nat64::Nat64;
+use fast_nat::{Deterministic, LeaseKind, LeaseTable};
 use parking_lot::Mutex;
 use rtnl::Snapshot;
-use slog::{Logger, debug, info, o, warn};
+use slog::{Logger, debug, info, warn};
 
 use crate::actors::control::ControlBlueprint;
-use crate::actors::control::socket::{ControlSocket as Socket, SocketError};
+use crate::actors::control::socket::ControlSocket as Socket;
 use crate::actors::metrics::MetricsBlueprint;
 use crate::actors::pool::PoolBlueprint;
-use crate::actors::routes::{RoutesBlueprint, describe_allowed};
+use crate::actors::routes::RoutesBlueprint;
 use crate::actors::sessions::{SessionsBlueprint, flow_of};
 use crate::actors::tun::TunBlueprint;
-use crate::config::{
-    Configuration, ControlSocket, DEFAULT_PROMETHEUS, Mappings, OnExit, Prometheus, Settings,
-    control_socket_of,
-};
+use crate::config::{Configuration, Mappings, OnExit, Settings};
 use crate::datapath::Tables;
 use crate::datapath::fragments::{self, Fragments};
 use crate::datapath::join::Joins;
 use crate::error::chain;
-use crate::exit::Exit;
 use crate::generation::{self, Placed};
 use crate::handover::give::{self, Requests};
-use crate::handover::take::{Predecessor, TakeError};
+use crate::handover::take::Predecessor;
 use crate::handover::{Inheritance, store};
-use crate::kernel::preflight::{self, Intent, NoDefaultPool, Problem};
-use crate::kernel::sysctl::{SysctlError, Sysctls};
+use crate::kernel::preflight::{self, Intent};
+use crate::kernel::sysctl::Sysctls;
 use crate::kernel::{LINK_ALIAS, masquerade};
 use crate::plan::Plan;
 use crate::records::{self, Record, Recorder, RecordsConfig, What};
 use crate::reload::Reloads;
 use crate::reload::again::Begun;
 use crate::shared::{Desk, Records, Shared};
-use crate::state::{self, FolderError, Left, Meanwhile, Note, Opened, Restoring};
+use crate::state::{self, Left, Note, Opened, Restoring};
 use crate::supervision::{Board, Child, Concern};
 use crate::who_had;
 
-/// Why the router cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The kernel's state cannot be read or changed.
-    #[error(transparent)]
-    Netlink(#[from] rtnl::Error),
-    /// Something stands in the way.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    InTheWay(Vec<Problem>),
-    /// The router was to choose a pool, and none is free.
-    #[error(transparent)]
-    NoPool(#[from] NoDefaultPool),
-    /// The device cannot be had.
-    #[error(transparent)]
-    Device(#[from] easy_tun::Error),
-    /// The workers' descriptors cannot be had.
-    #[error(
-        "a worker's event descriptor cannot be had ({0}); raise the limit of open files (ulimit -n), or lower num_queues"
-    )]
-    Desks(io::Error),
-    /// Forwarding cannot be turned on.
-    #[error(transparent)]
-    Sysctl(#[from] SysctlError),
-    /// A static pair or a port forward cannot be placed.
-    #[error("{0}")]
-    StaticPair(String),
-    /// The plan of deterministic mode cannot be made.
-    #[error("the plan of deterministic mode cannot be made: {0}")]
-    Deterministic(#[from] InvalidDeterministic),
-    /// The state of an earlier run cannot be had.
-    #[error("the state cannot be kept: {0}")]
-    State(#[from] FolderError),
-    /// What an earlier run left cannot be put back.
-    #[error("the state of an earlier run cannot be put back: {0}")]
-    Restore(String),
-    /// Allocation records cannot be kept.
-    #[error(transparent)]
-    Records(#[from] records::StartError),
-    /// The session tables cannot be made as large as they were to be.
-    #[error("the session tables cannot be made: {0}")]
-    Nat(#[from] InvalidConfig),
-    /// The router that was to be replaced does not let go.
-    #[error(transparent)]
-    HandOver(#[from] TakeError),
-    /// The control socket cannot be had.
-    #[error(transparent)]
-    Control(#[from] SocketError),
-    /// The address for metrics cannot be had.
-    #[error("cannot listen at {address} ({source}); choose another address with --prometheus, or off")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-}
-
-impl StartError {
-    /// The exit code that tells this apart.
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::InTheWay(problems) => match problems.first() {
-                Some(Problem::InterfaceTaken { .. }) => Exit::InterfaceTaken,
-                Some(
-                    Problem::PrefixesOverlap { .. }
-                    | Problem::PrefixHoldsLocalAddress { .. }
-                    | Problem::PrefixRouted { .. },
-                ) => Exit::Prefix,
-                _ => Exit::Pool,
-            },
-            Self::NoPool(_) | Self::Deterministic(_) => Exit::Pool,
-            Self::Device(
-                easy_tun::Error::NodeMissing
-                | easy_tun::Error::NodeForbidden { .. }
-                | easy_tun::Error::NotPermitted { .. },
-            ) => Exit::Privilege,
-            Self::Device(easy_tun::Error::InUse { .. } | easy_tun::Error::NotOurKind { .. }) => {
-                Exit::InterfaceTaken
-            }
-            Self::Device(_)
-            | Self::Desks(_)
-            | Self::Netlink(_)
-            | Self::Sysctl(_)
-            | Self::StaticPair(_)
-            | Self::Nat(_)
-            | Self::State(_)
-            | Self::Restore(_)
-            | Self::Records(_)
-            | Self::HandOver(_)
-            | Self::Control(_)
-            | Self::Listen { .. } => Exit::Failed,
-        }
-    }
-}
+pub use error::StartError;
 
 /// A router that is set up: its kernel state is made, its actors have not started.
 #[derive(Debug)]
@@ -228,8 +134,8 @@ pub async fn set_up_with(
         // Behind the device: a second router of the same name is told about the name, not about the port.
         let theirs = predecessor.as_mut();
         let (metrics, control) = theirs.map(|other| (other.metrics.take(), other.control.take())).unzip();
-        let metrics_listener = listen(settings.prometheus, metrics.flatten(), log)?;
-        let control_socket = control_socket(settings, control.flatten(), log)?;
+        let metrics_listener = listen::metrics(settings.prometheus, metrics.flatten(), log)?;
+        let control_socket = listen::control_socket(settings, control.flatten(), log)?;
         made.prepare(plan, &snapshot).await?;
         // Nothing can fail behind this. Until then the other one waits, and goes on if this one fails.
         if let Some(predecessor) = predecessor.take() {
@@ -248,9 +154,9 @@ pub async fn set_up_with(
             return Err(error);
         }
     };
-    describe(settings, plan, &snapshot, metrics_listener.as_ref(), log);
-    describe_offloads(settings, device.offloads(), log);
-    describe_meanwhile(&device, (kept, replaces), meanwhile, log);
+    describe::plan(settings, plan, &snapshot, metrics_listener.as_ref(), log);
+    describe::offloads(settings, device.offloads(), log);
+    describe::meanwhile(&device, (kept, replaces), meanwhile, log);
     for queue in excess {
         if let Err(error) = queue.detach() {
             warn!(log, "a queue that is too much cannot be detached: what comes to it is lost"; "because" => %error);
@@ -532,63 +438,6 @@ fn start_records(
     Ok((Some(recorder), Some(guard)))
 }
 
-/// Opens the address for metrics. That the default one is taken (a second router on this host) is no reason not to start.
-///
-/// `theirs`: the listener of the router before, which it is gone on with where it listens there.
-fn listen(
-    wanted: Prometheus,
-    theirs: Option<TcpListener>,
-    log: &Logger,
-) -> Result<Option<TcpListener>, StartError> {
-    let theirs = theirs.filter(|theirs| theirs.local_addr().ok().as_ref() == wanted.address().as_ref());
-    if theirs.is_some() {
-        return Ok(theirs);
-    }
-    match wanted {
-        Prometheus::Off => Ok(None),
-        Prometheus::At(address) => {
-            TcpListener::bind(address).map(Some).map_err(|source| StartError::Listen { address, source })
-        }
-        Prometheus::Default => match TcpListener::bind(DEFAULT_PROMETHEUS) {
-            Ok(listener) => Ok(Some(listener)),
-            Err(error) => {
-                warn!(log, "no metrics: the default address cannot be had; choose another with --prometheus";
-                    "address" => %DEFAULT_PROMETHEUS, "because" => %error);
-                Ok(None)
-            }
-        },
-    }
-}
-
-/// Opens the control socket. That the default one cannot be had (a second router of this name in another network namespace, or a
-/// read-only /run) is no reason not to start.
-fn control_socket(
-    settings: &Settings,
-    theirs: Option<UnixListener>,
-    log: &Logger,
-) -> Result<Option<Socket>, StartError> {
-    let path = match &settings.control_socket {
-        ControlSocket::Off => None,
-        ControlSocket::At(path) => Some(path.clone()),
-        ControlSocket::Default => Some(control_socket_of(&settings.interface)),
-    };
-    let adopted = path.zip(theirs).and_then(|(path, theirs)| Socket::adopt(theirs, &path));
-    if adopted.is_some() {
-        return Ok(adopted);
-    }
-    match &settings.control_socket {
-        ControlSocket::Off => Ok(None),
-        ControlSocket::At(path) => Ok(Some(Socket::bind(path)?)),
-        ControlSocket::Default => match Socket::bind(&control_socket_of(&settings.interface)) {
-            Ok(socket) => Ok(Some(socket)),
-            Err(error) => {
-                warn!(log, "nobody can control this router"; "because" => %error);
-                Ok(None)
-            }
-        },
-    }
-}
-
 /// From here on this router is the one, and the other one ends.
 fn settle(predecessor: Predecessor, control: Option<&Socket>) -> Result<(), StartError> {
     let adopted = control.filter(|socket| !socket.is_owned());
@@ -612,78 +461,8 @@ fn store_queues(device: &Device, before: &[String], log: &Logger) {
     }
 }
 
-/// Says who had the device while there was no router, and what that has cost.
-fn describe_meanwhile(
-    device: &Device,
-    (kept, replaces): (usize, Option<u32>),
-    meanwhile: Option<Meanwhile>,
-    log: &Logger,
-) {
-    let Some(Meanwhile { dropped, within }) = meanwhile else { return };
-    let within =
-        within.map_or_else(|| "its whole life".to_owned(), |within| format!("{:.1} s", within.as_secs_f64()));
-    let log = log.new(o!("dropped_by_device" => dropped, "counted_within" => within, "interface" => device.name().to_owned()));
-    match (kept, replaces) {
-        (0, None) => {
-            warn!(
-                log,
-                "nobody had the device's queues open while there was no router: what came was dropped"
-            );
-        }
-        (_, Some(pid)) => {
-            info!(log, "the device's queues were handed over by the router before: what came meanwhile is read now";
-            "queues" => kept, "process" => pid);
-        }
-        (_, None) => {
-            info!(log, "the device's queues were kept by the service manager: what came meanwhile is read now";
-            "queues" => kept);
-        }
-    }
-}
-
-/// Says at start what this router is going to do, and for whom.
-fn describe(
-    settings: &Settings,
-    plan: &Plan,
-    snapshot: &Snapshot,
-    metrics: Option<&TcpListener>,
-    log: &Logger,
-) {
-    for pool in &plan.pools {
-        info!(log, "pool"; "prefix" => %pool.net, "sharing" => pool.sharing.as_str(), "masquerade" => pool.masquerade, "automatic" => plan.automatic);
-    }
-    let denied = crate::config::built_in_denied().into_iter().chain(settings.deny_to.iter().copied());
-    let denied = denied.map(|net| net.to_string()).collect::<Vec<_>>().join(", ");
-    let allowed = plan.allowed(settings, snapshot);
-    info!(log, "access"; "allowed_from" => describe_allowed(allowed.as_deref()),
-        "denied_to" => format!("{denied}, this host's own addresses"));
-    for sentence in &settings.below_rfc {
-        warn!(log, "a timer is shorter than its RFC says"; "timer" => sentence);
-    }
-    let prefixes: Vec<_> = settings.translation_prefixes.iter().map(ToString::to_string).collect();
-    let metrics = metrics.and_then(|listener| listener.local_addr().ok());
-    info!(log, "set up";
-        "version" => env!("CARGO_PKG_VERSION"),
-        "interface" => &settings.interface,
-        "translation_prefix" => prefixes.join(", "),
-        "icmp_source_v4" => %plan.router_address,
-        "queues" => settings.num_queues,
-        "mtu" => settings.mtu,
-        "metrics" => metrics.map_or_else(|| "off".to_owned(), |address| format!("http://{address}/metrics")));
-}
-
 /// Which packets may be joined: those of kinds that the device takes as super-packets.
 fn joins(settings: &Settings, granted: Offloads) -> Joins {
     let takes = |offloads| settings.join && granted.contains(offloads);
     Joins { tcp: takes(Offloads::TSO4 | Offloads::TSO6), udp: takes(Offloads::USO) }
-}
-
-fn describe_offloads(settings: &Settings, granted: Offloads, log: &Logger) {
-    let refused = settings.offloads - granted;
-    let joins = joins(settings, granted);
-    info!(log, "offloads"; "on" => %granted, "joined_tcp" => joins.tcp, "joined_udp" => joins.udp);
-    if !refused.is_empty() {
-        info!(log, "this kernel does not know all offloads that the router can use; what it knows is on";
-            "refused" => %refused);
-    }
 }
