@@ -26,6 +26,7 @@ pub mod privileges;
 pub mod records;
 pub mod reload;
 pub mod run;
+pub mod scheduling;
 pub mod service;
 pub mod shared;
 pub mod startup;

@@ -75,6 +75,8 @@ pub struct Counters {
     pub lease_requests: Counter,
     /// Reads from the device that failed.
     pub read_errors: Counter,
+    /// Times the worker had waited too long for a processor.
+    pub processor_contentions: Counter,
     /// Allocations of the worker's thread, in test builds.
     #[cfg(feature = "count-allocations")]
     pub allocations: Counter,
@@ -99,6 +101,7 @@ impl Default for Counters {
             sessions_begun: Counter::default(),
             lease_requests: Counter::default(),
             read_errors: Counter::default(),
+            processor_contentions: Counter::default(),
             #[cfg(feature = "count-allocations")]
             allocations: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),

@@ -85,6 +85,11 @@ impl Sample {
         )?;
         out.counter("held_packets", "First packets of new hosts that waited for a lease.", self.held)?;
         out.counter("device_read_errors", "Reads from the device that failed.", self.read_errors)?;
+        out.counter(
+            "processor_contentions",
+            "Times a worker had waited too long for a processor, and became a thread like any other for a while.",
+            self.processor_contentions,
+        )?;
         #[cfg(feature = "count-allocations")]
         {
             let help = "What the threads of the packet workers have allocated, in this test build.";

@@ -76,6 +76,7 @@ pub(super) struct Sample {
     pub(super) session_events_lost: u64,
     pub(super) lease_requests: u64,
     pub(super) read_errors: u64,
+    pub(super) processor_contentions: u64,
     pub(super) inbox_overflows: u64,
     pub(super) workers: u64,
     pub(super) offloads: Offloads,
@@ -161,6 +162,7 @@ impl Sample {
             blocks_returned: leases.returned.load(Ordering::Relaxed),
             lease_requests: sum(|counters| &counters.lease_requests),
             read_errors: sum(|counters| &counters.read_errors),
+            processor_contentions: sum(|counters| &counters.processor_contentions),
             inbox_overflows: shared
                 .desks
                 .iter()

@@ -17,6 +17,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::WorkerEnded;
+use super::contention::Scheduling;
 use super::hands::{Hands, Moment};
 use super::pace::Pace;
 use crate::clock;
@@ -99,6 +100,7 @@ struct Worker<'s> {
     is_called: bool,
     warmer: Warmer,
     hands: Hands<'s>,
+    scheduling: Scheduling,
 }
 
 /// Fragments are looked after at most this often.
@@ -119,6 +121,7 @@ impl<'s> Worker<'s> {
             is_called: true,
             warmer,
             hands: Hands::new(seat),
+            scheduling: Scheduling::begin(clock::now(), &seat.shared.log),
         }
     }
 
@@ -209,6 +212,9 @@ impl<'s> Worker<'s> {
         }
         let shared: &Shared = &self.seat.shared;
         let moment = Moment { now: clock::now(), rules };
+        if self.scheduling.turn(moment.now) {
+            self.seat.desk().counters.processor_contentions.add(1);
+        }
         // A ring that was not silenced yet is one that no `poll(2)` has met, since packets come without a break.
         let is_called = std::mem::take(&mut self.is_called) || self.seat.desk().bell.rings();
         self.hands.begin(moment, is_called, self.queue);
