@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::contenders::{Contender, Entry, Role};
+use crate::contenders::{Contender, Entry, Locks, Role};
 use crate::lab::Lab;
 use crate::loads::{IDLE_SECONDS, Load};
 use crate::measure::{Figure, Sample, Subject, When, rest};
@@ -57,8 +57,10 @@ pub(crate) struct Record {
     pub(crate) measurements: Vec<Measurement>,
     /// What it counted as dropped, by reason.
     pub(crate) drops: BTreeMap<String, u64>,
-    /// Locks of its tables that were not free, of 10,000 packets that it took.
-    pub(crate) contention: Option<f64>,
+    /// Locks of its tables that were not free while new connections arrived, all rounds together.
+    pub(crate) locks_at_connections: Option<Locks>,
+    /// The same of the whole run.
+    pub(crate) locks: Option<Locks>,
     /// Lines of its log that say that something is wrong, the first of them, and how often each came.
     pub(crate) complaints: BTreeMap<String, u64>,
 }
@@ -99,7 +101,8 @@ impl Record {
             failure,
             measurements: Vec::new(),
             drops: BTreeMap::new(),
-            contention: None,
+            locks_at_connections: None,
+            locks: None,
             complaints: BTreeMap::new(),
         }
     }
@@ -163,6 +166,11 @@ impl Stand<'_> {
     fn subject(&self) -> Subject<'_> {
         Subject { lab: &self.lab, process: self.process.as_ref() }
     }
+
+    /// What it has counted of its locks. One that does not answer has no figure, and that is told as such.
+    fn locks(&self) -> Option<Locks> {
+        self.contender.locks(&self.lab).ok().flatten()
+    }
 }
 
 /// Measures all of them as planned, and tells of each step.
@@ -216,8 +224,15 @@ fn turn(
     background: Option<u64>,
 ) {
     for stand in stands.iter().filter(|stand| stand.role.takes(load)) {
+        let record = &mut records[stand.place];
+        // Where new sessions arrive at both workers, and nowhere else: packets of known ones need no lock, and would only thin out
+        // what was counted.
+        let before = if load == Load::Connections { stand.locks() } else { None };
         let outcome = stand.subject().measure(load, plan.seconds, background);
-        records[stand.place].measurements.push(Measurement::new(round, load, outcome));
+        if let Some((before, after)) = before.and_then(|before| Some((before, stand.locks()?))) {
+            *record.locks_at_connections.get_or_insert_default() += after - before;
+        }
+        record.measurements.push(Measurement::new(round, load, outcome));
     }
 }
 
@@ -298,9 +313,9 @@ fn open<'e>(
 }
 
 /// Asks one contender what it has counted, and ends it.
-fn close(stand: Stand<'_>, record: &mut Record) -> Result<()> {
-    let Some(mut process) = stand.process else { return Ok(()) };
-    record.contention = stand.contender.contention(&stand.lab).unwrap_or_default();
+fn close(mut stand: Stand<'_>, record: &mut Record) -> Result<()> {
+    record.locks = stand.locks();
+    let Some(process) = &mut stand.process else { return Ok(()) };
     let counters = stand.contender.counters(&stand.lab);
     process.stop().context("ending it")?;
     record.complain(&process.output());
@@ -329,7 +344,8 @@ pub(crate) mod tests {
             failure: None,
             measurements,
             drops: BTreeMap::new(),
-            contention: None,
+            locks_at_connections: None,
+            locks: None,
             complaints: BTreeMap::new(),
         }
     }

@@ -180,6 +180,9 @@ fn tell(about: &Circumstances, records: &[Record], plan: &Plan) {
         }
     }
     for record in records {
+        if let Some(line) = report::locks(record) {
+            println!("- {line}");
+        }
         for (reason, count) in &record.drops {
             println!("- {} dropped {count} packets: {reason}", record.name);
         }

@@ -1,6 +1,7 @@
 //! Who is measured: how each is made, configured, started and asked.
 
 mod bare;
+mod locks;
 mod original;
 mod ours;
 mod plain;
@@ -16,6 +17,7 @@ use crate::lab::{Lab, Layout, PATIENCE};
 use crate::loads::Load;
 use crate::process::{Process, run};
 use crate::requirements::program;
+pub(crate) use locks::Locks;
 
 /// Where the IPv4 internet appears. Documentation addresses are refused under `64:ff9b::/96` (RFC 6052 §3.1), and tayga
 /// takes no other prefix out of `64:ff9b::/32`.
@@ -84,8 +86,8 @@ pub(crate) trait Contender {
     fn wait_until_ready(&self, _lab: &Lab, _process: &Process) -> Result<()> {
         Ok(())
     }
-    /// How often a lock of its tables was not free, of 10,000 packets that it took; `None` if it does not say.
-    fn contention(&self, _lab: &Lab) -> Result<Option<f64>> {
+    /// What it has counted of the locks of its tables so far; `None` if it does not say.
+    fn locks(&self, _lab: &Lab) -> Result<Option<Locks>> {
         Ok(None)
     }
     /// What it has to say about its work: drops by reason.

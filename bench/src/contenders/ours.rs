@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use netlab::{HttpResponse, http_get};
 
-use super::{Contender, DEVICE, POOL, PREFIX, cargo, project};
+use super::{Contender, DEVICE, Locks, POOL, PREFIX, cargo, project};
 use crate::lab::{Lab, PATIENCE};
 use crate::process::{Process, run};
 
@@ -125,8 +125,8 @@ impl Contender for Ours {
         Ok(())
     }
 
-    fn contention(&self, lab: &Lab) -> Result<Option<f64>> {
-        Ok(contention(&fetch(lab, "/metrics")?.text()))
+    fn locks(&self, lab: &Lab) -> Result<Option<Locks>> {
+        Ok(locks(&fetch(lab, "/metrics")?.text()))
     }
 
     fn counters(&self, lab: &Lab) -> Result<Vec<(String, u64)>> {
@@ -147,16 +147,16 @@ fn drops(page: &str) -> Vec<(String, u64)> {
     page.lines().filter_map(counter).filter(|(_, count)| *count > 0).collect()
 }
 
-/// Locks that were not free, of 10,000 packets; `None` before the first packet.
-fn contention(page: &str) -> Option<f64> {
-    let sum = |name: &str| -> f64 {
+/// Locks that were not free, of sessions and of leases; `None` if the page does not tell of one of them.
+fn locks(page: &str) -> Option<Locks> {
+    let sum = |name: &str| {
         let lines = page.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
-        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+        let counts = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
+        counts.reduce(|one, other| one + other)
     };
-    let packets = sum("protomask_received_packets_total");
-    let contended =
-        sum("protomask_session_table_contentions_total") + sum("protomask_lease_table_contentions_total");
-    (packets > 0.0).then_some(10_000.0 * contended / packets)
+    let sessions = sum("protomask_session_table_contentions_total")?;
+    let leases = sum("protomask_lease_table_contentions_total")?;
+    Some(Locks { contended: sessions + leases, packets: sum("protomask_received_packets_total")? })
 }
 
 /// The commit, and whether files of the router differ from it; empty outside of a checkout.
@@ -177,13 +177,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contention_is_told_for_ten_thousand_packets_of_both_families() {
+    fn locks_of_both_tables_and_packets_of_both_families_are_counted() {
         let page = "protomask_received_packets_total{family=\"ipv4\"} 30000\n\
                     protomask_received_packets_total{family=\"ipv6\"} 10000\n\
                     protomask_session_table_contentions_total 3\n\
                     protomask_lease_table_contentions_total 5\n";
-        assert_eq!(contention(page), Some(2.0));
-        assert_eq!(contention("protomask_session_table_contentions_total 3\n"), None);
+        assert_eq!(locks(page), Some(Locks { contended: 8, packets: 40_000 }));
+        for part in ["session_table", "lease_table", "received_packets"] {
+            let lines: Vec<_> = page.lines().filter(|line| !line.contains(part)).collect();
+            assert_eq!(locks(&lines.join("\n")), None, "without {part}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod chart;
 mod json;
+mod locks;
 mod promises;
 mod rows;
 mod table;
@@ -10,6 +11,7 @@ use serde::Serialize;
 
 pub(crate) use chart::chart;
 pub(crate) use json::json;
+pub(crate) use locks::locks;
 pub(crate) use promises::{Promise, TOLERANCE, promises};
 pub(crate) use table::table;
 

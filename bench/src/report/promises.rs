@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::rows::ratio;
-use crate::contenders::Role;
+use crate::contenders::{Locks, Role};
 use crate::course::Record;
 use crate::loads::{Load, Way};
 use crate::measure::Figure;
@@ -134,11 +134,8 @@ pub(crate) fn promises(records: &[Record], loads: &[Load]) -> Vec<Promise> {
     ] {
         found.extend(judge.compare(Role::Sessions, load, figure, against, (limit, bound)));
     }
-    for record in
-        records.iter().filter(|record| loads.contains(&Load::Connections) && record.contention.is_some())
-    {
-        let about = format!("{}: locks that were not free, of 10,000 packets", record.name);
-        found.push(Promise::new(about, record.contention, Limit::Below, 1.0));
+    for role in [Role::Sessions, Role::Exclusive] {
+        found.extend(judge.locks(role));
     }
     for role in [Role::Sessions, Role::Exclusive] {
         found.extend(judge.alone(role, Figure::IdlePercent, "% of one processor while it waits", 0.2));
@@ -175,6 +172,18 @@ impl Judge<'_> {
             self.of(against.role()).filter_map(|other| Some(ratio(own, other, load, figure)?.median));
         let figure = ratios.reduce(|one, other| limit.worse(one, other));
         Some(Promise::new(format!("{load}: {} / {against}", own.name), figure, limit, bound))
+    }
+
+    /// Judged by what was counted while new sessions arrived; of the whole run, most packets never meet a lock.
+    fn locks(&self, role: Role) -> Option<Promise> {
+        if !self.loads.contains(&Load::Connections) {
+            return None;
+        }
+        let own = self.of(role).next()?;
+        let about =
+            format!("{}: {}, locks that were not free, of 10,000 packets", Load::Connections, own.name);
+        let figure = own.locks_at_connections.and_then(Locks::of_ten_thousand);
+        Some(Promise::new(about, figure, Limit::Below, 1.0))
     }
 
     fn alone(&self, role: Role, figure: Figure, unit: &str, bound: f64) -> Option<Promise> {
@@ -245,6 +254,23 @@ mod tests {
         assert!(Limit::AtLeast.holds(0.95, 0.95) && !Limit::AtLeast.holds(0.949, 0.95));
         assert!(Limit::AtMost.holds(1.1, 1.1) && !Limit::AtMost.holds(1.101, 1.1));
         assert!(!Limit::Below.holds(1.0, 1.0) && Limit::Below.holds(0.999, 1.0));
+    }
+
+    #[test]
+    fn locks_are_judged_by_what_new_connections_met_and_not_by_the_whole_run() {
+        let of = |connections, whole| {
+            let mut record = record("this router", Role::Sessions, &[]);
+            record.locks_at_connections = connections;
+            record.locks = Some(whole);
+            record
+        };
+        let (many, few) =
+            (Locks { contended: 2, packets: 10_000 }, Locks { contended: 2, packets: 10_000_000 });
+        let loads = [Load::Connections];
+        assert_eq!(judged(&[of(Some(many), few)], &loads), [(Some(2.0), false)]);
+        assert_eq!(judged(&[of(Some(few), many)], &loads), [(Some(0.002), true)]);
+        assert_eq!(judged(&[of(None, few)], &loads), [(None, false)], "it was to be counted, and was not");
+        assert!(judged(&[of(None, few)], &[UP]).is_empty(), "nothing was to be counted");
     }
 
     #[test]
