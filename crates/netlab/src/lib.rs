@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod bulk;
+mod card;
 mod error;
 mod exchange;
 mod http;

@@ -1,16 +1,10 @@
 //! Socket options that `socket2` does not know: whether a packet may be fragmented, the path MTU, the size of segments, and ECN.
 //!
-//! Here too, since it is asked of a socket: what a link's card can do.
-//!
-//! Unsafe code: `setsockopt` and `getsockopt` with plain values, and `ioctl` with a structure of them.
+//! Unsafe code: `setsockopt` and `getsockopt` with plain values.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::AsRawFd;
-
-use socket2::{Domain, Socket, Type};
-
-use crate::{Error, Namespace, Result};
 
 /// Forbids fragments whatever path MTU is known (`PROBE`), or allows them (`DONT`).
 pub fn dont_fragment(socket: &impl AsRawFd, v6: bool, forbidden: bool) -> io::Result<()> {
@@ -90,42 +84,5 @@ fn get<T>(fd: libc::c_int, level: libc::c_int, option: libc::c_int, value: &mut 
     let mut length = size_of::<T>() as libc::socklen_t;
     // SAFETY: the pointer and the length are those of one `T`, of which the kernel writes no more than the length.
     let answer = unsafe { libc::getsockopt(fd, level, option, (&raw mut *value).cast(), &raw mut length) };
-    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-impl Namespace {
-    /// Takes the offloads of a link's card away (`ETHTOOL_STXCSUM`): the kernel completes checksums and cuts super-packets into
-    /// packets before they leave by it, and the other end verifies what it gets.
-    pub fn without_offloads(&self, link: &str) -> Result<()> {
-        let action = format!("turning off the checksums of {link} in namespace {}", self.label());
-        self.try_run(|| turn_off_checksums(link))?.map_err(|error| Error::system(action, error))
-    }
-}
-
-/// `struct ethtool_value`.
-#[repr(C)]
-struct EthtoolValue {
-    command: u32,
-    data: u32,
-}
-
-fn turn_off_checksums(link: &str) -> io::Result<()> {
-    const SET_TX_CHECKSUM: u32 = 0x17;
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
-    let mut value = EthtoolValue { command: SET_TX_CHECKSUM, data: 0 };
-    let mut name = [0; libc::IFNAMSIZ];
-    if link.len() >= name.len() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    for (own, byte) in name.iter_mut().zip(link.bytes()) {
-        *own = byte.cast_signed();
-    }
-    let mut request = libc::ifreq {
-        ifr_name: name,
-        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: (&raw mut value).cast() },
-    };
-    // SAFETY: the request names a link, with a zero behind the name, and points to the structure of this command; both live
-    // until the call has returned.
-    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
