@@ -10,6 +10,7 @@ use netlab::{
     Direction, Namespace, PingOptions, PingOutcome, Server, Topology, bulk_transfer, http_get, ping, veth,
 };
 
+use crate::links::Link;
 use crate::load::connections::Hosts;
 use crate::load::socket::{Ends, Flow};
 use crate::process::Process;
@@ -79,6 +80,9 @@ impl Lab {
             Layout::Forwarding => (PLAIN_SERVER.addr().into(), PLAIN_SERVER.addr().into()),
             Layout::Translation => (Topology::SERVER_V4.into(), SERVER.into()),
         };
+        // What the client sends at a time arrives as packets of their own, as from a network card. TCP, and what is sent one by
+        // one, know no difference.
+        client.set_offload("eth0", "tx-udp-segmentation", false)?;
         let body = noise(PAGE);
         let page = Server::http(&server, (bound, 80), body.clone())?;
         let sink = Server::bulk(&server, (bound, 9000))?;
@@ -102,6 +106,14 @@ impl Lab {
     /// The hosts that open connections.
     pub(crate) fn hosts(&self) -> &Arc<Hosts> {
         &self.hosts
+    }
+
+    /// Packets that the other end of the client's link has got so far; a super-packet is one.
+    pub(crate) fn arrivals(&self) -> Result<u64> {
+        let (place, link) = self.router.as_ref().map_or((&self.server, "eth0"), |router| (router, "client0"));
+        // Of this thread, which is in the namespace: `/proc/net` is the main thread's.
+        let table = place.try_run(|| std::fs::read_to_string("/proc/thread-self/net/dev"))??;
+        Ok(Link::find(&table, link).context("the client's link is gone")?.received)
     }
 
     /// The server's address as its programs bind it, and as the client addresses it.

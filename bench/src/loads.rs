@@ -20,8 +20,10 @@ pub(crate) enum Load {
     Tcp { flows: u8, way: Way },
     /// Datagrams at [`Load::RATE`], each on its own: what one costs.
     Paced { payload: u16 },
-    /// The same rate of datagrams of [`Load::SMALL`] bytes in bursts of [`Load::BURST`].
+    /// The same rate of datagrams of [`Load::SMALL`] bytes in bursts of [`Load::BURST`], sent one by one.
     Bursts,
+    /// The same bursts as a network card delivers them: each is there at once.
+    CardBursts,
     /// The highest rate of datagrams without loss.
     Throughput { payload: u16 },
     /// New TCP connections.
@@ -36,7 +38,7 @@ pub(crate) enum Load {
 
 impl Load {
     /// All of them, in the order in which they are measured.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Tcp { flows: 1, way: Way::Up },
         Self::Tcp { flows: 1, way: Way::Down },
         Self::Tcp { flows: 8, way: Way::Up },
@@ -45,6 +47,7 @@ impl Load {
         Self::Paced { payload: 512 },
         Self::Paced { payload: 1400 },
         Self::Bursts,
+        Self::CardBursts,
         Self::Throughput { payload: 64 },
         Self::Throughput { payload: 512 },
         Self::Throughput { payload: 1400 },
@@ -85,9 +88,11 @@ impl Load {
     pub(crate) fn seconds(self, asked: u32) -> f64 {
         match self {
             Self::Tcp { .. } | Self::Connections => f64::from(asked),
-            Self::Paced { .. } | Self::Bursts | Self::RoundTrip | Self::RoundTripLoaded => {
-                2.0 * f64::from(asked)
-            }
+            Self::Paced { .. }
+            | Self::Bursts
+            | Self::CardBursts
+            | Self::RoundTrip
+            | Self::RoundTripLoaded => 2.0 * f64::from(asked),
             Self::Throughput { .. } => f64::from(search::steps()) * trial_seconds(asked),
             Self::Idle => IDLE_SECONDS,
         }
@@ -109,6 +114,7 @@ impl fmt::Display for Load {
             Self::Tcp { flows, way: Way::Down } => write!(f, "tcp-{flows}-down"),
             Self::Paced { payload } => write!(f, "udp-{payload}"),
             Self::Bursts => f.write_str("bursts"),
+            Self::CardBursts => f.write_str("bursts-card"),
             Self::Throughput { payload } => write!(f, "throughput-{payload}"),
             Self::Connections => f.write_str("connections"),
             Self::RoundTrip => f.write_str("rtt-alone"),
@@ -135,7 +141,8 @@ mod tests {
     #[test]
     fn a_word_chooses_all_loads_whose_name_contains_it() {
         assert_eq!(Load::chosen(&[]), Load::ALL);
-        assert_eq!(Load::chosen(&words(&["tcp-8", "bursts"])), [Load::ALL[2], Load::ALL[3], Load::Bursts]);
+        let bursts = [Load::Bursts, Load::CardBursts];
+        assert_eq!(Load::chosen(&words(&["tcp-8", "bursts"])), [&Load::ALL[2..4], &bursts[..]].concat());
         assert!(Load::chosen(&words(&["nothing"])).is_empty());
     }
 

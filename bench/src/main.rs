@@ -5,6 +5,7 @@ mod bare_loop;
 mod contenders;
 mod course;
 mod lab;
+mod links;
 mod load;
 mod loads;
 mod measure;

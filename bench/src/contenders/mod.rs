@@ -55,7 +55,7 @@ impl Role {
             // It knows one host, and the connections are those of many.
             Self::Bare => load != Load::Connections,
             Self::Forwarding => load != Load::Idle,
-            Self::Direct => matches!(load, Load::Paced { .. } | Load::Bursts),
+            Self::Direct => matches!(load, Load::Paced { .. } | Load::Bursts | Load::CardBursts),
         }
     }
 

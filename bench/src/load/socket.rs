@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use netlab::Namespace;
+use netlab::{Namespace, segment_datagrams};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg, setsockopt, sockopt};
 
@@ -105,19 +105,55 @@ impl<'s> Sender<'s> {
                     taken += sent as u64;
                     left -= (sent as u64).clamp(1, left);
                 }
-                // One datagram was refused: a full queue, or an ICMP error about an earlier one.
-                Err(
-                    Errno::ENOBUFS
-                    | Errno::EAGAIN
-                    | Errno::ECONNREFUSED
-                    | Errno::EHOSTUNREACH
-                    | Errno::EACCES,
-                ) => left -= 1,
+                Err(error) if is_refusal(error) => left -= 1,
                 Err(Errno::EINTR) => {}
                 Err(error) => return Err(error).context("sending datagrams"),
             }
         }
         Ok(taken)
+    }
+}
+
+/// What was sent is lost, and it goes on: a full queue, or an ICMP error about an earlier datagram.
+fn is_refusal(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::ENOBUFS | Errno::EAGAIN | Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::EACCES
+    )
+}
+
+/// Sends one payload again and again, a whole burst by one call: the kernel cuts it into datagrams (`UDP_SEGMENT`). Where the
+/// link's card may not do that, they leave it right behind each other, and are all there before the next kernel looks at the first.
+pub(crate) struct Cutter<'s> {
+    socket: &'s UdpSocket,
+    burst: Vec<u8>,
+    payload: usize,
+}
+
+impl<'s> Cutter<'s> {
+    /// The socket is connected; from now on, what it sends at a time is cut into payloads of this length.
+    pub(crate) fn new(socket: &'s UdpSocket, payload: &[u8], burst: u64) -> Result<Self> {
+        segment_datagrams(socket, u16::try_from(payload.len())?).context("having datagrams cut")?;
+        Ok(Self { socket, burst: payload.repeat(usize::try_from(burst)?), payload: payload.len() })
+    }
+
+    /// Sends so many, burst by burst, and answers with how many the kernel took.
+    pub(crate) fn send(&self, count: u64) -> Result<u64> {
+        let mut left = usize::try_from(count)?.saturating_mul(self.payload);
+        let mut taken = 0;
+        while left > 0 {
+            let part = left.min(self.burst.len());
+            match nix::unistd::write(self.socket, &self.burst[..part]) {
+                Ok(length) => {
+                    taken += length;
+                    left -= part;
+                }
+                Err(error) if is_refusal(error) => left -= part,
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error).context("sending datagrams"),
+            }
+        }
+        Ok((taken / self.payload) as u64)
     }
 }
 
@@ -182,6 +218,20 @@ mod tests {
         let mut got = 0;
         while receiver.receive(|datagram| got += u32::from(datagram == b"datagram")).unwrap() > 0 {}
         assert_eq!(got, 70);
+    }
+
+    #[test]
+    fn bursts_are_cut_into_datagrams_and_a_part_of_one_is_sent_too() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        server.set_read_timeout(Some(SILENCE)).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(server.local_addr().unwrap()).unwrap();
+        let cutter = Cutter::new(&client, b"datagram", 8).unwrap();
+        assert_eq!(cutter.send(19).unwrap(), 19, "two bursts and three more");
+        let mut receiver = Receiver::new(&server);
+        let mut got = 0;
+        while receiver.receive(|datagram| got += u32::from(datagram == b"datagram")).unwrap() > 0 {}
+        assert_eq!(got, 19);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::thread;
 use anyhow::{Result, anyhow};
 
 use super::pace::{Pace, Schedule, be_punctual, now, sleep_until};
-use super::socket::{Flow, Receiver, Sender};
+use super::socket::{Cutter, Flow, Receiver, Sender};
 
 /// Each stream has a number, so that stragglers of one are not counted for the next.
 static NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -36,15 +36,24 @@ impl Counts {
     }
 }
 
+/// How the datagrams that are due go to the client's kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Handing {
+    /// Each is sent, forwarded and received by the next kernel before the next one is sent.
+    OneByOne,
+    /// Each burst is sent as a whole, and its datagrams arrive right behind each other.
+    Together,
+}
+
 /// Sends from the client to the server, and returns when the last datagram has arrived or nothing came for a while: no
 /// backlog is left for who comes next.
-pub(crate) fn run(flow: &Flow, payload: u16, pace: Pace) -> Result<Counts> {
+pub(crate) fn run(flow: &Flow, payload: u16, pace: Pace, handing: Handing) -> Result<Counts> {
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         let counting = scope.spawn(|| receive(flow, number, &is_over));
         // On a thread of its own: its timer slack would be inherited by every program started later.
-        let sent = scope.spawn(|| send(flow, number, payload, pace)).join();
+        let sent = scope.spawn(|| send(flow, number, payload, pace, handing)).join();
         is_over.store(true, Ordering::Release);
         let received = counting.join().map_err(|_| anyhow!("the receiver panicked"))??;
         let (sent, wake_ups, elapsed) = sent.map_err(|_| anyhow!("the sender panicked"))??;
@@ -52,18 +61,31 @@ pub(crate) fn run(flow: &Flow, payload: u16, pace: Pace) -> Result<Counts> {
     })
 }
 
-fn send(flow: &Flow, number: u64, payload: u16, pace: Pace) -> Result<(u64, u64, u64)> {
+fn send(flow: &Flow, number: u64, payload: u16, pace: Pace, handing: Handing) -> Result<(u64, u64, u64)> {
     be_punctual();
     let mut text = vec![0x5a; payload.into()];
     text[..8].copy_from_slice(&number.to_be_bytes());
-    let mut sender = Sender::new(&flow.client, &text);
+    match handing {
+        Handing::OneByOne => {
+            let mut sender = Sender::new(&flow.client, &text);
+            keep_pace(pace, |due| sender.send(due))
+        }
+        Handing::Together => {
+            let cutter = Cutter::new(&flow.client, &text, pace.burst)?;
+            keep_pace(pace, |due| cutter.send(due))
+        }
+    }
+}
+
+/// Hands over what is due when it is due. Answers with what was taken, the number of wake-ups and how long it took.
+fn keep_pace(pace: Pace, mut hand_over: impl FnMut(u64) -> Result<u64>) -> Result<(u64, u64, u64)> {
     let begun = now();
     let mut schedule = Schedule::new(pace, begun);
     let (mut sent, mut wake_ups) = (0, 0);
     loop {
         sleep_until(schedule.next());
         let Some(due) = schedule.due(now()) else { return Ok((sent, wake_ups, now() - begun)) };
-        sent += sender.send(due)?;
+        sent += hand_over(due)?;
         wake_ups += 1;
     }
 }

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::lab::Lab;
 use crate::load::pace::Pace;
+use crate::load::stream::Handing;
 use crate::load::{connections, echo, search, stream};
 use crate::loads::{Load, trial_seconds};
 use crate::process::Process;
@@ -113,8 +114,9 @@ impl Subject<'_> {
         let duration = Duration::from_secs_f64(load.seconds(asked));
         let mut sample = match load {
             Load::Tcp { flows, way } => self.tcp(flows, way, asked),
-            Load::Paced { payload } => self.cost(payload, 1, duration),
-            Load::Bursts => self.cost(Load::SMALL, Load::BURST, duration),
+            Load::Paced { payload } => self.cost(payload, 1, Handing::OneByOne, duration),
+            Load::Bursts => self.cost(Load::SMALL, Load::BURST, Handing::OneByOne, duration),
+            Load::CardBursts => self.card_bursts(duration),
             Load::Throughput { payload } => self.throughput(payload, asked),
             Load::Connections => self.connections(duration),
             Load::RoundTrip => self.round_trips(duration, None),
@@ -142,12 +144,28 @@ impl Subject<'_> {
         Ok(sample)
     }
 
+    /// The client's kernel cuts each burst and hands it over as a whole. That these are packets of their own is seen: a
+    /// super-packet would be one for who can take it, and work of the device's for who cannot.
+    fn card_bursts(&self, duration: Duration) -> Result<Sample> {
+        let before = self.lab.arrivals()?;
+        let sample = self.cost(Load::SMALL, Load::BURST, Handing::Together, duration)?;
+        let arrived = self.lab.arrivals()?.saturating_sub(before);
+        let sent = sample.figures.get(&Figure::SentPerSecond).copied().unwrap_or_default();
+        let expected = sent * duration.as_secs_f64() * KEPT_RATE;
+        if (arrived as f64) < expected {
+            bail!(
+                "{arrived} packets arrived where {expected:.0} datagrams and more were sent: not each is a packet"
+            );
+        }
+        Ok(sample)
+    }
+
     /// What a datagram costs the machine and the contender at a rate that is far from the highest.
-    fn cost(&self, payload: u16, burst: u64, duration: Duration) -> Result<Sample> {
+    fn cost(&self, payload: u16, burst: u64, handing: Handing, duration: Duration) -> Result<Sample> {
         let flow = self.lab.flow(STREAM)?;
         let pace = Pace { rate: Load::RATE, burst, duration: nanos(duration) };
         let (machine, process) = (Machine::now()?, self.usage()?);
-        let counts = stream::run(&flow, payload, pace)?;
+        let counts = stream::run(&flow, payload, pace, handing)?;
         let busy = Machine::now()?.busy_since(machine);
         let spent = self.usage()?.zip(process).map(|(now, then)| now.since(then).cpu);
         if counts.received == 0 {
@@ -168,7 +186,7 @@ impl Subject<'_> {
         let flow = self.lab.flow(STREAM)?;
         let duration = nanos(Duration::from_secs_f64(trial_seconds(asked)));
         let found = search::highest(|rate| {
-            let counts = stream::run(&flow, payload, Pace { rate, burst: 1, duration })?;
+            let counts = stream::run(&flow, payload, Pace { rate, burst: 1, duration }, Handing::OneByOne)?;
             Ok(counts.loss_percent() <= LOSSLESS_PERCENT && counts.rate() >= KEPT_RATE * rate as f64)
         })?;
         Ok(Sample::of([(Figure::LosslessPerSecond, found)]))
@@ -201,7 +219,7 @@ impl Subject<'_> {
                 let other = self.lab.flow(STREAM)?;
                 let pace = Pace { rate, burst: 1, duration: nanos(duration + LEAD) };
                 std::thread::scope(|scope| {
-                    let stream = scope.spawn(|| stream::run(&other, Load::SMALL, pace));
+                    let stream = scope.spawn(|| stream::run(&other, Load::SMALL, pace, Handing::OneByOne));
                     crate::load::pace::sleep_until(crate::load::pace::now() + nanos(LEAD) / 2);
                     let echoes = echo::run(&flow, Load::ECHOES, nanos(duration));
                     let counts = stream.join().map_err(|_| anyhow::anyhow!("the stream panicked"))??;
@@ -234,4 +252,55 @@ const LEAD: Duration = Duration::from_millis(200);
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::Layout;
+
+    const SHORT: Duration = Duration::from_millis(500);
+
+    /// Datagrams sent and packets arrived, with and without a router.
+    fn arrivals(handing: Handing) -> Vec<(f64, f64)> {
+        let labs = [Layout::Direct, Layout::Forwarding].map(|layout| Lab::new(layout).unwrap());
+        let count = |lab: &Lab| {
+            let before = lab.arrivals().unwrap();
+            let pace = Pace { rate: Load::RATE, burst: Load::BURST, duration: nanos(SHORT) };
+            let flow = lab.flow(STREAM).unwrap();
+            let counts = stream::run(&flow, Load::SMALL, pace, handing).unwrap();
+            assert_eq!(counts.received, counts.sent, "nothing is lost on the way");
+            (counts.sent as f64, (lab.arrivals().unwrap() - before) as f64)
+        };
+        labs.iter().map(count).collect()
+    }
+
+    #[test]
+    fn a_datagram_is_a_packet_of_its_own_however_bursts_are_sent() {
+        if !netlab::kernel_tests_possible() {
+            return;
+        }
+        for handing in [Handing::OneByOne, Handing::Together] {
+            for (sent, arrived) in arrivals(handing) {
+                // And a few of neighbour discovery, and those that tried whether any gets through.
+                assert!(
+                    sent >= 200.0 && (sent..sent + 100.0).contains(&arrived),
+                    "{handing:?}: {arrived} of {sent}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn bursts_that_arrive_as_super_packets_are_no_measurement() {
+        if !netlab::kernel_tests_possible() {
+            return;
+        }
+        let lab = Lab::new(Layout::Forwarding).unwrap();
+        let subject = Subject { lab: &lab, process: None };
+        assert!(subject.card_bursts(SHORT).is_ok());
+        lab.client().set_offload("eth0", "tx-udp-segmentation", true).unwrap();
+        let error = subject.card_bursts(SHORT).unwrap_err().to_string();
+        assert!(error.contains("not each is a packet"), "{error}");
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::contenders::DEVICE;
+use crate::links::Link;
 
 /// Two of these, before and after, say what a measurement cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,8 +25,8 @@ impl Usage {
     /// The figures of this process, and of the device in its namespace.
     pub(super) fn of(id: u32) -> Result<Self> {
         let table = read(&format!("/proc/{id}/net/dev"))?;
-        let [written, missed] = device(&table).context("the contender's device is gone")?;
-        let mut usage = Self { missed, written, ..Self::default() };
+        let device = Link::find(&table, DEVICE).context("the contender's device is gone")?;
+        let mut usage = Self { missed: device.dropped, written: device.received, ..Self::default() };
         let tasks = fs::read_dir(format!("/proc/{id}/task")).context("the contender has ended")?;
         for task in tasks {
             let folder = task?.path();
@@ -70,13 +71,6 @@ fn field(text: &str, name: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Packets received by the kernel, and dropped on the way to the contender.
-fn device(table: &str) -> Option<[u64; 2]> {
-    let figures = table.lines().find_map(|line| line.trim().strip_prefix(DEVICE)?.strip_prefix(':'))?;
-    let figures: Vec<u64> = figures.split_whitespace().filter_map(|figure| figure.parse().ok()).collect();
-    Some([*figures.get(1)?, *figures.get(11)?])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,13 +87,6 @@ mod tests {
         assert_eq!(field(status, "voluntary_ctxt_switches:"), Some(150));
         assert_eq!(field("Rss:                1234 kB\n", "Rss:"), Some(1234));
         assert_eq!(field(status, "Rss:"), None);
-    }
-
-    #[test]
-    fn the_device_is_found_among_others() {
-        let table = "Inter-|   Receive |  Transmit\n face |bytes packets\n    lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n\
-                     bench0: 100 10 0 0 0 0 0 0 200 20 0 3 0 0 0 0\n";
-        assert_eq!(device(table), Some([10, 3]));
     }
 
     #[test]

@@ -128,6 +128,7 @@ pub(crate) fn promises(records: &[Record], loads: &[Load]) -> Vec<Promise> {
         (small, Figure::MachineMicros, Against::Best, Limit::Below, 1.0),
         // The load alone is more than half of what a burst costs the machine, and no translator can change that.
         (Load::Bursts, Figure::MachineMicrosLessDirect, Against::Best, Limit::AtMost, 0.6),
+        (Load::CardBursts, Figure::MachineMicrosLessDirect, Against::Best, Limit::AtMost, 0.6),
         (Load::Connections, Figure::ConnectionsPerSecond, Against::Best, Limit::AtLeast, 1.0 - TOLERANCE),
         (Load::RoundTrip, Figure::RoundTrip99, Against::Best, Limit::AtMost, 1.0 + TOLERANCE),
         (Load::RoundTripLoaded, Figure::RoundTrip99, Against::Best, Limit::AtMost, 1.0 + TOLERANCE),
@@ -171,7 +172,12 @@ impl Judge<'_> {
         let ratios =
             self.of(against.role()).filter_map(|other| Some(ratio(own, other, load, figure)?.median));
         let figure = ratios.reduce(|one, other| limit.worse(one, other));
-        Some(Promise::new(format!("{load}: {} / {against}", own.name), figure, limit, bound))
+        let how = match load {
+            Load::Bursts => " (sent one by one)",
+            Load::CardBursts => " (as a card delivers them)",
+            _ => "",
+        };
+        Some(Promise::new(format!("{load}{how}: {} / {against}", own.name), figure, limit, bound))
     }
 
     /// Judged by what was counted while new sessions arrived; of the whole run, most packets never meet a lock.
@@ -233,6 +239,11 @@ mod tests {
             of("original", Role::Other, 2.5),
         ];
         assert_eq!(judged(&records, &[Load::Bursts]), [(Some(0.8), false)]);
+        assert_eq!(
+            judged(&records, &[Load::CardBursts]),
+            [(None, false)],
+            "these are bursts of another kind"
+        );
     }
 
     #[test]

@@ -62,7 +62,8 @@ fn rows_of(load: Load) -> Vec<Row> {
             vec![Row::new(format!("TCP, {count}, {way}, Gbit/s"), load, Figure::GbitPerSecond, 2)]
         }
         Load::Paced { payload } => cost(load, &format!("UDP of {payload} bytes")),
-        Load::Bursts => cost(load, &format!("UDP of {} bytes in bursts of {}", Load::SMALL, Load::BURST)),
+        Load::Bursts => cost(load, &bursts("sent one by one")),
+        Load::CardBursts => cost(load, &bursts("as a card delivers them")),
         Load::Throughput { payload } => {
             let title = format!("UDP of {payload} bytes without loss, 1000/s");
             vec![Row::new(title, load, Figure::LosslessPerSecond, 1).thousands()]
@@ -87,6 +88,10 @@ fn rows_of(load: Load) -> Vec<Row> {
             row("... after all loads, MB", Figure::MemoryAtEnd, 1),
         ],
     }
+}
+
+fn bursts(how: &str) -> String {
+    format!("UDP of {} bytes in bursts of {}, {how}", Load::SMALL, Load::BURST)
 }
 
 fn cost(load: Load, title: &str) -> Vec<Row> {
