@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::contenders::{Contender, Entry, Locks, Role};
 use crate::lab::Lab;
-use crate::loads::{IDLE_SECONDS, Load};
+use crate::loads::{IDLE_SAMPLES, IDLE_SECONDS, Load};
 use crate::measure::{Figure, Sample, Subject, When, rest};
 use crate::process::{Output, Process};
 use crate::stats::Summary;
@@ -68,7 +68,7 @@ pub(crate) struct Record {
 /// One sample, or why there is none.
 #[derive(Debug, Serialize)]
 pub(crate) struct Measurement {
-    /// From 1; 0 for what is measured before or after the rounds.
+    /// From 1. Waiting is no part of the rounds: its samples have numbers of their own.
     pub(crate) round: u32,
     pub(crate) load: Load,
     pub(crate) sample: Option<Sample>,
@@ -244,9 +244,11 @@ fn idle(stands: &[Stand<'_>], records: &mut [Record], plan: &Plan, when: When, s
     say("leaving all alone");
     let stands: Vec<_> = stands.iter().filter(|stand| stand.role.takes(Load::Idle)).collect();
     let subjects: Vec<_> = stands.iter().map(|stand| stand.subject()).collect();
-    let outcomes = rest(&subjects, when, Duration::from_secs_f64(IDLE_SECONDS));
-    for (stand, outcome) in stands.iter().zip(outcomes) {
-        records[stand.place].measurements.push(Measurement::new(0, Load::Idle, outcome));
+    for number in 1..=IDLE_SAMPLES {
+        let outcomes = rest(&subjects, when, Duration::from_secs_f64(IDLE_SECONDS / f64::from(IDLE_SAMPLES)));
+        for (stand, outcome) in stands.iter().zip(outcomes) {
+            records[stand.place].measurements.push(Measurement::new(number, Load::Idle, outcome));
+        }
     }
 }
 

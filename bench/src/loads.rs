@@ -99,8 +99,9 @@ impl Load {
     }
 }
 
-/// How long the machine is left alone to see what a contender takes while it waits.
+/// How long the machine is left alone to see what a contender takes while it waits, and in how many samples.
 pub(crate) const IDLE_SECONDS: f64 = 5.0;
+pub(crate) const IDLE_SAMPLES: u32 = 5;
 
 /// How long one rate of the search is sent, in seconds.
 pub(crate) fn trial_seconds(asked: u32) -> f64 {

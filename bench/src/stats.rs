@@ -6,6 +6,7 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Summary {
     pub(crate) median: f64,
+    pub(crate) mean: f64,
     /// The first and the third quartile, interpolated between neighbours.
     pub(crate) quartiles: [f64; 2],
     pub(crate) min: f64,
@@ -21,6 +22,7 @@ impl Summary {
         figures.sort_by(f64::total_cmp);
         Some(Self {
             median: quantile(&figures, 2)?,
+            mean: figures.iter().sum::<f64>() / figures.len() as f64,
             quartiles: [quantile(&figures, 1)?, quantile(&figures, 3)?],
             min: *figures.first()?,
             max: *figures.last()?,
@@ -46,6 +48,12 @@ mod tests {
         assert_eq!(Summary::of([]), None);
         assert_eq!(Summary::of([3.0, 1.0, 2.0]).map(|of| (of.median, of.min, of.max)), Some((2.0, 1.0, 3.0)));
         assert_eq!(Summary::of([4.0, 1.0, 2.0, 3.0]).map(|of| of.median), Some(2.5));
+    }
+
+    #[test]
+    fn what_happens_once_in_a_while_is_in_the_mean() {
+        let found = Summary::of([0.0, 0.0, 5.0, 0.0, 0.0]).map(|of| (of.median, of.mean));
+        assert_eq!(found, Some((0.0, 1.0)));
     }
 
     #[test]

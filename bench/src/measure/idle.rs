@@ -26,18 +26,69 @@ pub(crate) fn rest(subjects: &[Subject<'_>], when: When, duration: Duration) -> 
     let look = |(subject, before): (&Subject<'_>, Result<Option<Usage>>)| {
         let (Some(process), Some(before)) = (subject.process, before?) else { return Ok(Sample::default()) };
         let spent = Usage::of(process.id())?.since(before);
-        let (memory, busy) = match when {
-            When::AtStart => (Figure::MemoryAtStart, Figure::IdlePercent),
-            When::AtEnd => (Figure::MemoryAtEnd, Figure::IdlePercentAtEnd),
-        };
-        let mut sample = Sample::of([
-            (memory, resident(process.id())? as f64 / 1e6),
-            (busy, 100.0 * spent.cpu.as_secs_f64() / seconds),
-        ]);
-        if when == When::AtStart {
-            sample.figures.insert(Figure::WakeUpsPerSecond, spent.wake_ups as f64 / seconds);
-        }
-        Ok(sample)
+        Ok(sample(spent, resident(process.id())?, when, seconds))
     };
     subjects.iter().zip(before).map(look).collect()
+}
+
+/// What was used in so many seconds, and the memory in bytes.
+fn sample(spent: Usage, memory: u64, when: When, seconds: f64) -> Sample {
+    let each = |count: u64| count as f64 / seconds;
+    let busy = 100.0 * spent.cpu.as_secs_f64() / seconds;
+    let memory = memory as f64 / 1e6;
+    let (mut sample, workers) = match when {
+        When::AtStart => (
+            Sample::of([
+                (Figure::IdlePercent, busy),
+                (Figure::WakeUpsPerSecond, each(spent.wake_ups)),
+                (Figure::MemoryAtStart, memory),
+            ]),
+            Figure::WorkerWakeUpsPerSecond,
+        ),
+        When::AtEnd => (
+            Sample::of([(Figure::IdlePercentAtEnd, busy), (Figure::MemoryAtEnd, memory)]),
+            Figure::WorkerWakeUpsPerSecondAtEnd,
+        ),
+    };
+    sample.figures.extend(spent.worker_wake_ups.map(|count| (workers, each(count))));
+    sample
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_of_the_start_and_of_the_end_are_told_apart() {
+        let spent = Usage {
+            cpu: Duration::from_millis(3),
+            wake_ups: 8,
+            worker_wake_ups: Some(1),
+            ..Usage::default()
+        };
+        let of = |when| sample(spent, 17_000_000, when, 2.0).figures.into_iter().collect::<Vec<_>>();
+        assert_eq!(
+            of(When::AtStart),
+            [
+                (Figure::IdlePercent, 0.15),
+                (Figure::WakeUpsPerSecond, 4.0),
+                (Figure::WorkerWakeUpsPerSecond, 0.5),
+                (Figure::MemoryAtStart, 17.0)
+            ]
+        );
+        assert_eq!(
+            of(When::AtEnd),
+            [
+                (Figure::IdlePercentAtEnd, 0.15),
+                (Figure::WorkerWakeUpsPerSecondAtEnd, 0.5),
+                (Figure::MemoryAtEnd, 17.0)
+            ]
+        );
+    }
+
+    #[test]
+    fn who_has_no_workers_has_no_figure_of_them() {
+        let found = sample(Usage::default(), 1, When::AtStart, 1.0);
+        assert!(!found.figures.contains_key(&Figure::WorkerWakeUpsPerSecond));
+    }
 }

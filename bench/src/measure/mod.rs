@@ -62,6 +62,9 @@ pub(crate) enum Figure {
     IdlePercentAtEnd,
     /// Voluntary context switches of its threads per second while it waits, after the start.
     WakeUpsPerSecond,
+    /// The same of the threads that carry packets, which have nothing to do meanwhile: after the start, and after all loads.
+    WorkerWakeUpsPerSecond,
+    WorkerWakeUpsPerSecondAtEnd,
     /// Resident memory after the start and after all loads, in MB (10^6 bytes).
     MemoryAtStart,
     MemoryAtEnd,

@@ -15,6 +15,8 @@ pub(super) struct Usage {
     pub(super) cpu: Duration,
     /// How often a thread waited for something: voluntary context switches.
     pub(super) wake_ups: u64,
+    /// The same of the threads that carry packets; `None` where no thread has such a name.
+    pub(super) worker_wake_ups: Option<u64>,
     /// Packets that the device dropped before the contender could take them.
     pub(super) missed: u64,
     /// Packets that the contender wrote to the device.
@@ -34,7 +36,11 @@ impl Usage {
             // A thread that ends between two looks takes its figures along.
             let Some((schedstat, status)) = file("schedstat").zip(file("status")) else { continue };
             usage.cpu += on_processor(&schedstat).context("schedstat has an unknown form")?;
-            usage.wake_ups += field(&status, "voluntary_ctxt_switches:").unwrap_or_default();
+            let wake_ups = field(&status, "voluntary_ctxt_switches:").unwrap_or_default();
+            usage.wake_ups += wake_ups;
+            if is_worker(&status) {
+                *usage.worker_wake_ups.get_or_insert_default() += wake_ups;
+            }
         }
         Ok(usage)
     }
@@ -44,6 +50,10 @@ impl Usage {
         Self {
             cpu: self.cpu.saturating_sub(earlier.cpu),
             wake_ups: self.wake_ups.saturating_sub(earlier.wake_ups),
+            worker_wake_ups: self
+                .worker_wake_ups
+                .zip(earlier.worker_wake_ups)
+                .map(|(now, then)| now.saturating_sub(then)),
             missed: self.missed.saturating_sub(earlier.missed),
             written: self.written.saturating_sub(earlier.written),
         }
@@ -63,6 +73,12 @@ fn read(path: &str) -> Result<String> {
 /// The first figure of `schedstat`: ns on a processor.
 fn on_processor(schedstat: &str) -> Option<Duration> {
     schedstat.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+}
+
+/// Whether a thread's `status` is that of one that carries packets, as this router and the bare loop call theirs.
+fn is_worker(status: &str) -> bool {
+    let name = status.lines().find_map(|line| line.strip_prefix("Name:"));
+    name.is_some_and(|name| name.trim_start().starts_with("worker-"))
 }
 
 /// The number behind a name at the beginning of a line.
@@ -87,6 +103,20 @@ mod tests {
         assert_eq!(field(status, "voluntary_ctxt_switches:"), Some(150));
         assert_eq!(field("Rss:                1234 kB\n", "Rss:"), Some(1234));
         assert_eq!(field(status, "Rss:"), None);
+    }
+
+    #[test]
+    fn a_worker_is_known_by_its_name() {
+        assert!(is_worker("Name:\tworker-0\nUmask:\t0022\n"));
+        assert!(!is_worker("Name:\tprotomask\nUmask:\t0022\n"));
+        assert!(!is_worker("Name:\tno-worker-0\nworker-0\n"));
+    }
+
+    #[test]
+    fn wake_ups_of_workers_are_those_between_two_looks_and_unknown_without_workers() {
+        let of = |worker_wake_ups| Usage { worker_wake_ups, ..Usage::default() };
+        assert_eq!(of(Some(9)).since(of(Some(7))).worker_wake_ups, Some(2));
+        assert_eq!(of(None).since(of(None)).worker_wake_ups, None);
     }
 
     #[test]

@@ -192,12 +192,13 @@ impl Judge<'_> {
         Some(Promise::new(about, figure, Limit::Below, 1.0))
     }
 
+    /// Judged by the mean, as the table has it for this load.
     fn alone(&self, role: Role, figure: Figure, unit: &str, bound: f64) -> Option<Promise> {
         if !self.loads.contains(&Load::Idle) {
             return None;
         }
         let own = self.of(role).next()?;
-        let figure = own.summary(Load::Idle, figure).map(|Summary { median, .. }| median);
+        let figure = own.summary(Load::Idle, figure).map(|Summary { mean, .. }| mean);
         Some(Promise::new(format!("{}: {}, {unit}", Load::Idle, own.name), figure, Limit::Below, bound))
     }
 }
@@ -296,5 +297,15 @@ mod tests {
         let records = [of(Role::Sessions, 0.1, 19.0), of(Role::Exclusive, 0.2, 21.0)];
         let kept: Vec<_> = judged(&records, &[Load::Idle]).into_iter().map(|(_, kept)| kept).collect();
         assert_eq!(kept, [true, true, false, false]);
+    }
+
+    #[test]
+    fn work_that_comes_every_few_seconds_counts_while_waiting() {
+        let busy: &[f64] = &[0.1, 0.1, 0.1, 0.1, 0.7];
+        let records = [record("one", Role::Sessions, &[(Load::Idle, Figure::IdlePercent, busy)])];
+        let [(Some(figure), false), _] = judged(&records, &[Load::Idle])[..] else {
+            panic!("it was {:?}", judged(&records, &[Load::Idle]))
+        };
+        assert!((figure - 0.22).abs() < 1e-9, "{figure}");
     }
 }

@@ -16,11 +16,13 @@ pub(crate) struct Row {
     pub(crate) divisor: f64,
     /// Whether its ratio to the first column says something.
     pub(crate) has_ratio: bool,
+    /// Whether the mean is told, and not the median: of what happens less than once in a sample, the median says nothing.
+    pub(crate) is_mean: bool,
 }
 
 impl Row {
     fn new(title: impl Into<String>, load: Load, figure: Figure, decimals: usize) -> Self {
-        Self { title: title.into(), load, figure, decimals, divisor: 1.0, has_ratio: true }
+        Self { title: title.into(), load, figure, decimals, divisor: 1.0, has_ratio: true, is_mean: false }
     }
 
     fn thousands(self) -> Self {
@@ -29,6 +31,10 @@ impl Row {
 
     fn alone(self) -> Self {
         Self { has_ratio: false, ..self }
+    }
+
+    fn mean(self) -> Self {
+        Self { is_mean: true, ..self.alone() }
     }
 
     /// The figure as it is shown.
@@ -81,9 +87,11 @@ fn rows_of(load: Load) -> Vec<Row> {
             rows
         }
         Load::Idle => vec![
-            row("Waiting, % of one processor, after the start", Figure::IdlePercent, 3).alone(),
-            row("... after all loads", Figure::IdlePercentAtEnd, 3).alone(),
-            row("... voluntary context switches per second", Figure::WakeUpsPerSecond, 1).alone(),
+            row("Waiting, % of one processor, after the start (mean)", Figure::IdlePercent, 3).mean(),
+            row("... after all loads (mean)", Figure::IdlePercentAtEnd, 3).mean(),
+            row("... voluntary context switches per second (mean)", Figure::WakeUpsPerSecond, 1).mean(),
+            row("... of the workers, after the start (mean)", Figure::WorkerWakeUpsPerSecond, 1).mean(),
+            row("... of the workers, after all loads (mean)", Figure::WorkerWakeUpsPerSecondAtEnd, 1).mean(),
             row("Resident memory after the start, MB", Figure::MemoryAtStart, 1),
             row("... after all loads, MB", Figure::MemoryAtEnd, 1),
         ],

@@ -38,7 +38,8 @@ fn cell(record: &Record, row: &Row, base: Option<&Record>) -> String {
         };
     };
     let decimals = row.decimals;
-    let mut text = format!("**{:.decimals$}**", found.median);
+    let told = if row.is_mean { found.mean } else { found.median };
+    let mut text = format!("**{told:.decimals$}**");
     if found.rounds > 1 {
         let _ = write!(text, " ({:.decimals$}–{:.decimals$})", found.min, found.max);
     }
@@ -74,6 +75,14 @@ mod tests {
         let line = text.lines().nth(2).unwrap();
         let expected = "| TCP, one flow, client to server, Gbit/s | **11.00** (10.00–12.00) | **5.50** (5.00–6.00) ×0.50 |";
         assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn waiting_is_told_by_its_mean() {
+        let one =
+            record("this router", Role::Sessions, &[(Load::Idle, Figure::IdlePercent, &[0.0, 0.0, 0.6])]);
+        let text = table(&[one], &[Load::Idle]);
+        assert!(text.contains("after the start (mean) | **0.200** (0.000–0.600) |"), "{text}");
     }
 
     #[test]
