@@ -44,13 +44,14 @@ impl Row {
     }
 }
 
-/// How often the base's figure goes into this one, round by round.
+/// How often the base's figure goes into this one, round by round. What is left of a cost without the load's own is below zero where
+/// the machine did something else meanwhile: such a round has no ratio, and keeps no promise.
 pub(crate) fn ratio(record: &Record, base: &Record, load: Load, figure: Figure) -> Option<Summary> {
     let base = base.by_round(load, figure);
     let figures = record.by_round(load, figure).into_iter();
     Summary::of(figures.filter_map(|(round, figure)| {
         let base = base.get(&round).filter(|base| **base > 0.0)?;
-        Some(figure / base)
+        (figure >= 0.0).then_some(figure / base)
     }))
 }
 
@@ -134,6 +135,15 @@ mod tests {
         let other = record("other", Role::Other, &[(load, Figure::MachineMicros, &[2.0, 3.0, 9.0])]);
         let found = ratio(&other, &base, load, Figure::MachineMicros).unwrap();
         assert_eq!((found.min, found.max, found.rounds), (1.5, 2.0, 2), "a base of zero has no ratio");
+    }
+
+    #[test]
+    fn a_cost_below_zero_has_no_ratio() {
+        let (load, figure) = (Load::Bursts, Figure::MachineMicrosLessDirect);
+        let base = record("base", Role::Sessions, &[(load, figure, &[-1.0, 2.0, 2.0])]);
+        let other = record("other", Role::Other, &[(load, figure, &[3.0, -3.0, 1.0])]);
+        let found = ratio(&other, &base, load, figure).unwrap();
+        assert_eq!((found.median, found.rounds), (0.5, 1));
     }
 
     #[test]
