@@ -80,9 +80,10 @@ impl Waits {
         let length = self.0.read_at(&mut text, 0)?;
         let text = str::from_utf8(&text[..length]).unwrap_or_default();
         let mut numbers = text.split_ascii_whitespace().map(str::parse);
-        match (numbers.next(), numbers.next()) {
-            // Who reads this has run.
-            (Some(Ok(1..)), Some(Ok(waited))) => Ok(Duration::from_nanos(waited)),
+        // The first is brought up to date by the kernel's tick, and may still be 0.
+        match (numbers.nth(1), numbers.next()) {
+            // Who reads this has got one.
+            (Some(Ok(waited)), Some(Ok(1..))) => Ok(Duration::from_nanos(waited)),
             _ => Err(io::Error::new(io::ErrorKind::Unsupported, "this kernel does not count it")),
         }
     }
@@ -125,6 +126,13 @@ mod tests {
             policy().unwrap()
         });
         assert_eq!(idle.join().unwrap(), None);
+    }
+
+    #[test]
+    fn a_thread_that_has_just_begun_is_counted_too() {
+        for _ in 0..1000 {
+            thread::spawn(|| Waits::of_this_thread().unwrap().total().unwrap()).join().unwrap();
+        }
     }
 
     #[test]

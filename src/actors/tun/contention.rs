@@ -19,15 +19,17 @@ use crate::scheduling::{Policy, Waits, policy, schedule};
 /// The shortest slice that the kernel takes: who is woken by what a worker writes takes the processor from it less often before it sleeps.
 const SLICE: Duration = Duration::from_micros(100);
 /// The kernel is asked at most so often, while packets come.
-const LOOK: Duration = Duration::from_millis(10);
-/// From fewer turns nothing follows.
-const LEAST_TURNS: u32 = 8;
+const LOOK: Duration = Duration::from_millis(100);
+/// From fewer turns nothing follows: everybody waits for a tick now and then.
+const LEAST_TURNS: u32 = 32;
 /// Longer waits than this, on average for each turn, are those for somebody who computes. Waiting for senders to finish was measured
 /// to take 10 to 70 µs, and for a program that computes 1000 to 2000 µs.
 const PATIENCE: Duration = Duration::from_micros(250);
 /// For how long a worker is a thread like any other after the first such finding, and at most: each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(64);
+/// After so long without such a finding the next one is the first again.
+const CALM: Duration = Duration::from_secs(10);
 
 fn turn_into(policy: Policy) -> io::Result<()> {
     schedule(policy, (policy == Policy::Batch).then_some(SLICE))
@@ -71,7 +73,7 @@ impl Choice {
                 self.due = now + self.pause;
                 self.pause = LONGEST_PAUSE.min(2 * self.pause);
             }
-            Policy::Batch if now.since(self.calm_since) >= LONGEST_PAUSE => self.pause = FIRST_PAUSE,
+            Policy::Batch if now.since(self.calm_since) >= CALM => self.pause = FIRST_PAUSE,
             Policy::Batch => {}
         }
         self.policy
@@ -204,10 +206,10 @@ mod tests {
     }
 
     #[test]
-    fn after_a_calm_minute_a_pause_is_short_again() {
+    fn after_a_calm_while_a_pause_is_short_again() {
         let mut worker = Worker::new();
         worker.work(Duration::from_secs(20), LONG);
-        worker.work(Duration::from_secs(100), SHORT);
+        worker.work(Duration::from_secs(45), SHORT);
         assert_eq!(worker.choice.policy, Policy::Batch);
         let changes = worker.work(Duration::from_secs(2), LONG);
         assert_eq!(changes.len(), 3, "a second is over: {changes:?}");
