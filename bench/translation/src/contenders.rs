@@ -142,7 +142,7 @@ fn six_to_four(buffer: &mut [u8], range: Range<usize>, params: &Params) -> Optio
     let rewrite =
         Rewrite { source: CLIENT_V4, destination: SERVER_V4, ports: PortRewrite::Keep, embedded: None };
     let mut packet = Ipv6Packet::check(buffer, range).ok()?;
-    match packet.translate(black_box(&rewrite), black_box(1), params) {
+    match packet.translate(black_box(&rewrite), |_| black_box(1), params) {
         Verdict::Forward(mut packets) => packets.next().map(|packet| black_box(packet).len()),
         _ => None,
     }
@@ -169,7 +169,7 @@ fn described_six_to_four(
     let rewrite =
         Rewrite { source: CLIENT_V4, destination: SERVER_V4, ports: PortRewrite::Keep, embedded: None };
     let mut packet = Ipv6Packet::check_offloaded(buffer, range, said).ok()?;
-    match packet.translate(black_box(&rewrite), black_box(1), params) {
+    match packet.translate(black_box(&rewrite), |_| black_box(1), params) {
         Verdict::Forward(mut packets) => packets.next_framed().map(black_box).map(length_in_frame),
         _ => None,
     }

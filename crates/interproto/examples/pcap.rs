@@ -191,17 +191,24 @@ fn main() -> Result<(), Failure> {
             Ok(())
         };
         let outcome = if packet.first().is_some_and(|first| first >> 4 == 6) {
-            identification = identification.wrapping_add(1);
             match Ipv6Packet::check(&mut buffer, range) {
                 Err(reason) => reason.as_str(),
                 Ok(mut checked) => match addresses.rewrite_v4(checked.tuple(), checked.embedded()) {
                     None => "pool_exhausted",
-                    Some(rewrite) => match checked.translate(&rewrite, identification, &params) {
-                        Verdict::Forward(packets) => write(packets, &mut writer).map(|()| "translated")?,
-                        Verdict::Reply(reason) | Verdict::Hold(reason) | Verdict::Drop(reason) => {
-                            reason.as_str()
+                    Some(rewrite) => {
+                        let next = |_| {
+                            identification = identification.wrapping_add(1);
+                            identification
+                        };
+                        match checked.translate(&rewrite, next, &params) {
+                            Verdict::Forward(packets) => {
+                                write(packets, &mut writer).map(|()| "translated")?
+                            }
+                            Verdict::Reply(reason) | Verdict::Hold(reason) | Verdict::Drop(reason) => {
+                                reason.as_str()
+                            }
                         }
-                    },
+                    }
                 },
             }
         } else {

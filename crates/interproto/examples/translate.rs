@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ports: PortRewrite::Keep,
         embedded: None,
     };
-    print(packet.translate(&rewrite, 0x1267, &Params::default()));
+    print(packet.translate(&rewrite, |_| 0x1267, &Params::default()));
 
     let range = place(&mut buffer, &TIME_EXCEEDED);
     let mut packet = Ipv4Packet::check(&mut buffer, range)?;

@@ -186,16 +186,16 @@ impl<'a> Ipv6Packet<'a> {
 
     /// Translates to IPv4, in place. Where this does not answer [`Verdict::Forward`], nothing was changed.
     ///
-    /// `identification` is for a packet that leaves without DF and brought no identification of its own: a number that the
-    /// caller does not use again soon between the same two hosts (RFC 6864 §4). The segments of a super-packet
-    /// ([`Self::segments`]) use as many, from this one up.
+    /// `identifications` is asked, once, for a packet that leaves without DF and brought no identification of its own, and for no
+    /// other: for so many numbers that follow each other, one for each segment of a super-packet ([`Self::segments`]), which
+    /// the caller does not use again soon between the same two hosts (RFC 6864 §4). It answers with the first of them.
     ///
     /// DF of a super-packet is decided by the length of its first segment (RFC 7915 §5.1), for the last and shorter one too.
     #[inline(always)]
     pub fn translate(
         &mut self,
         rewrite_to: &Rewrite<Ipv4Addr>,
-        identification: u16,
+        identifications: impl FnOnce(usize) -> u16,
         params: &Params,
     ) -> Verdict<'_> {
         let packet = &self.packet;
@@ -205,7 +205,7 @@ impl<'a> Ipv6Packet<'a> {
             // By value: what is in registers need not be in memory for the short way's sake.
             let Self { packet, embedded, offload, .. } = *self;
             let general = Ipv6Packet { storage: self.storage, packet, embedded, offload, is_plain: false };
-            return general.translate_any(rewrite_to, identification, params);
+            return general.translate_any(rewrite_to, identifications, params);
         }
         let (upper_at, end) = (packet.upper_at, packet.end);
         let mut offload = VirtioNetHdr::default();
@@ -222,7 +222,8 @@ impl<'a> Ipv6Packet<'a> {
             tos: params.traffic_class.apply(packet.traffic_class),
             // No longer than an IPv4 packet can be: DF would be set, and the MTU at most that.
             total_length: length as u16,
-            identification: if dont_fragment { 0 } else { identification },
+            // A plain packet is one on the wire.
+            identification: if dont_fragment { 0 } else { identifications(1) },
             dont_fragment,
             more_fragments: false,
             fragment_offset: 0,
@@ -241,10 +242,10 @@ impl<'a> Ipv6Packet<'a> {
     fn translate_any(
         mut self,
         rewrite_to: &Rewrite<Ipv4Addr>,
-        identification: u16,
+        identifications: impl FnOnce(usize) -> u16,
         params: &Params,
     ) -> Verdict<'a> {
-        match self.try_translate(rewrite_to, identification, params) {
+        match self.try_translate(rewrite_to, identifications, params) {
             Ok((start, end)) => {
                 let Parsed { upper, protocol, .. } = self.packet;
                 let offload = match self.embedded {
@@ -261,7 +262,7 @@ impl<'a> Ipv6Packet<'a> {
     fn try_translate(
         &mut self,
         rewrite_to: &Rewrite<Ipv4Addr>,
-        identification: u16,
+        identifications: impl FnOnce(usize) -> u16,
         params: &Params,
     ) -> Result<(usize, usize), DropReason> {
         let packet = self.packet;
@@ -276,10 +277,14 @@ impl<'a> Ipv6Packet<'a> {
         };
         let length = end - upper_at;
         let first = IPV4 + self.offload.first(length);
-        let header = ipv4_header(&packet, length, first, identification)?;
+        let header = ipv4_header(&packet, length, first)?;
         if header.dont_fragment && first > params.ipv4_mtu() as usize {
             return Err(DropReason::TooBig);
         }
+        let identification = match packet.fragment {
+            None if !header.dont_fragment => identifications(self.segments()),
+            _ => header.identification,
+        };
         if self.embedded.is_none() {
             let pseudo = pseudo(&packet, rewrite_to.source, rewrite_to.destination, self.offload.partial);
             let bytes = self.storage.get_mut(upper_at..end).unwrap_or_default();
@@ -287,6 +292,7 @@ impl<'a> Ipv6Packet<'a> {
         }
         let header = Ipv4Header {
             tos: params.traffic_class.apply(packet.traffic_class),
+            identification,
             ttl: packet.hop_limit - 1,
             source: rewrite_to.source,
             destination: rewrite_to.destination,
@@ -438,7 +444,7 @@ fn translate_error(
         Quoted { total_length: IPV6 + embedded.upper_length, fragment_header: embedded.fragment.is_some() };
     let head = v6::to_v4(old_head, quoted, params)?;
     let length = embedded.upper_length;
-    let header = ipv4_header(embedded, length, IPV4 + length, 0).map_err(embedded_reason)?;
+    let header = ipv4_header(embedded, length, IPV4 + length).map_err(embedded_reason)?;
 
     let quote = icmp + ICMP;
     let extensions = extensions(quote, packet_end, v6::quote_length(old_head));
@@ -482,13 +488,13 @@ fn check_error(
 }
 
 /// The IPv4 header of a packet with this many bytes behind it (RFC 7915 §5.1, §5.1.1); TOS, TTL and addresses are for the
-/// caller. `on_the_wire` is its length, or that of a super-packet's first segment.
+/// caller, and the identification of a packet that leaves without DF and brought none. `on_the_wire` is its length, or that of a
+/// super-packet's first segment.
 #[inline(always)]
 fn ipv4_header(
     packet: &Parsed<Ipv6Addr>,
     upper_length: usize,
     on_the_wire: usize,
-    identification: u16,
 ) -> Result<Ipv4Header, DropReason> {
     let total_length = u16::try_from(IPV4 + upper_length).map_err(|_| DropReason::TooBig)?;
     // An IPv6 datagram in fragments can be 20 bytes longer than the IPv4 one that its fragments must make up again.
@@ -513,8 +519,7 @@ fn ipv4_header(
             fragment_offset: fragment.offset,
             ..header
         },
-        None if on_the_wire <= LONGEST_WITHOUT_DF => Ipv4Header { identification, ..header },
-        None => Ipv4Header { dont_fragment: true, ..header },
+        None => Ipv4Header { dont_fragment: on_the_wire > LONGEST_WITHOUT_DF, ..header },
     })
 }
 

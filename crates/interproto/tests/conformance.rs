@@ -169,7 +169,7 @@ impl Case {
                 Ok(checked) => checked,
                 Err(reason) => return (Expected::Drop, Some(reason), Vec::new()),
             };
-            match checked.translate(&rewrite, IDENTIFICATION, &params) {
+            match checked.translate(&rewrite, |_| IDENTIFICATION, &params) {
                 Verdict::Forward(packets) => (Expected::Forward, None, all(packets)),
                 Verdict::Hold(reason) => told(Expected::Hold, reason, checked.answer(reason, OWN6, &params)),
                 Verdict::Drop(reason) => told(Expected::Drop, reason, checked.answer(reason, OWN6, &params)),

@@ -301,7 +301,7 @@ fn a_reassembled_echo_is_translated_whole() {
     let mut checked = Ipv6Packet::check_reassembled(&mut buffer, HEADROOM..HEADROOM + whole.len()).unwrap();
     assert_eq!(checked.tuple().ports, Ports::Identifier(7));
     assert_eq!(checked.fragment(), None);
-    let Verdict::Forward(mut packets) = checked.translate(&outward(), IDENTIFICATION, &Params::default())
+    let Verdict::Forward(mut packets) = checked.translate(&outward(), |_| IDENTIFICATION, &Params::default())
     else {
         panic!("an echo request")
     };
@@ -354,7 +354,7 @@ fn fragments_that_only_the_whole_datagram_can_be_are_held_and_say_where_they_bel
     let part = checked.fragment().unwrap();
     assert_eq!((part.identification, part.offset, part.more), (0xdead_beef, 1600, true));
     assert_eq!((part.headers, part.payload), (56, HEADROOM + 56..HEADROOM + 856));
-    let verdict = checked.translate(&outward(), 1, &Params::default());
+    let verdict = checked.translate(&outward(), |_| 1, &Params::default());
     assert!(matches!(verdict, Verdict::Hold(DropReason::FragmentedIcmp)), "{verdict:?}");
 
     let bytes = Ip::new(IN4, ICMPV4, pattern(800)).piece(0xbeef, 1600, false).bytes();

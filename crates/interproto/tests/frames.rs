@@ -40,7 +40,7 @@ fn six(packet: &[u8], said: &VirtioNetHdr, framed: impl Fn(usize) -> bool) -> Ve
     let mut storage = storage(packet);
     let range = HEADROOM..HEADROOM + packet.len();
     let mut checked = Ipv6Packet::check_offloaded(&mut storage, range, said).unwrap();
-    out(checked.translate(&outward(), IDENTIFICATION, &Params::default()), framed)
+    out(checked.translate(&outward(), |_| IDENTIFICATION, &Params::default()), framed)
 }
 
 fn four(packet: &[u8], said: &VirtioNetHdr, framed: impl Fn(usize) -> bool) -> Vec<(VirtioNetHdr, Vec<u8>)> {
@@ -170,7 +170,7 @@ proptest! {
             let range = HEADROOM..HEADROOM + bytes.len();
             let (counted, on_the_wire, verdict) = if flow == OUT6 {
                 let mut checked = Ipv6Packet::check_offloaded(&mut storage, range, &said).unwrap();
-                (checked.segments(), checked.wire_length(), out(checked.translate(&outward(), 1, &Params::default()), |_| true))
+                (checked.segments(), checked.wire_length(), out(checked.translate(&outward(), |_| 1, &Params::default()), |_| true))
             } else {
                 let mut checked = Ipv4Packet::check_offloaded(&mut storage, range, &said).unwrap();
                 (checked.segments(), checked.wire_length(), out(checked.translate(&inward(), &Params::default()), |_| true))

@@ -162,7 +162,7 @@ fn show(
         if before.len().is_multiple_of(2) { Icmpv6Error::RoutingHeader } else { Icmpv6Error::TimeExceeded };
     let outcome = if six {
         Ipv6Packet::check(storage, range.clone()).and_then(|mut packet| {
-            let reason = match packet.translate(&rewrite_to4(OUT4, ports), IDENTIFICATION, params) {
+            let reason = match packet.translate(&rewrite_to4(OUT4, ports), |_| IDENTIFICATION, params) {
                 Verdict::Forward(mut packets) => {
                     while let Some(packet) = packets.next() {
                         referee::lengths(packet);

@@ -244,7 +244,7 @@ proptest! {
         let found = if six {
             let mut checked = Ipv6Packet::check(&mut buffer, range).unwrap();
             prop_assert_eq!(checked.clamp_mss(most), size > most);
-            translated(checked.translate(&outward(), IDENTIFICATION, &Params::default()))
+            translated(checked.translate(&outward(), |_| IDENTIFICATION, &Params::default()))
         } else {
             let mut checked = Ipv4Packet::check(&mut buffer, range).unwrap();
             prop_assert_eq!(checked.clamp_mss(most), size > most);

@@ -149,7 +149,7 @@ fn no_error_goes_to_a_source_that_is_nobody_or_is_about_a_packet_to_everybody() 
 fn a_packet_that_could_not_be_translated_is_intact_for_the_error_and_after_it() {
     fn process6(storage: &mut [u8], length: usize) -> Result<Vec<u8>, (DropReason, Vec<u8>)> {
         let mut checked = Ipv6Packet::check(storage, HEADROOM..HEADROOM + length).unwrap();
-        let reason = match checked.translate(&outward(), IDENTIFICATION, &Params::default()) {
+        let reason = match checked.translate(&outward(), |_| IDENTIFICATION, &Params::default()) {
             Verdict::Forward(mut packets) => return Ok(packets.next().unwrap().to_vec()),
             Verdict::Reply(reason) => reason,
             other => panic!("{other:?}"),

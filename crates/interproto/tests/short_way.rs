@@ -147,7 +147,11 @@ fn outcome(
         }};
     }
     let (about, verdict) = if bytes.first().is_some_and(|first| first >> 4 == 6) {
-        outcome!(Ipv6Packet, |checked| checked.translate(&rewrite_to4(OUT4, ports), IDENTIFICATION, params))
+        outcome!(Ipv6Packet, |checked| checked.translate(
+            &rewrite_to4(OUT4, ports),
+            |_| IDENTIFICATION,
+            params
+        ))
     } else {
         outcome!(Ipv4Packet, |checked| checked.translate(&rewrite_to6(IN6, ports), params))
     };

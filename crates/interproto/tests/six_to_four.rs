@@ -6,7 +6,9 @@ mod common;
 use common::packets::*;
 use common::*;
 use etherparse::{Ipv4Header, Ipv4HeaderSlice};
-use interproto::{DropReason, Params, PortRewrite, Ports, Protocol, TrafficClass, Tuple};
+use interproto::{
+    DropReason, HEADROOM, Ipv6Packet, Params, PortRewrite, Ports, Protocol, TrafficClass, Tuple, Verdict,
+};
 
 fn header(packet: &[u8]) -> Ipv4Header {
     Ipv4HeaderSlice::from_slice(packet).unwrap().to_header()
@@ -50,8 +52,8 @@ fn bytes_behind_the_packet_are_not_part_of_it() {
 fn the_tuple_names_the_flow() {
     let tuple_of = |packet: &Ip| {
         let mut storage = storage(&packet.bytes());
-        let range = interproto::HEADROOM..storage.len();
-        interproto::Ipv6Packet::check(&mut storage, range).unwrap().tuple()
+        let range = HEADROOM..storage.len();
+        Ipv6Packet::check(&mut storage, range).unwrap().tuple()
     };
     let tuple = |protocol, ports| Tuple { source: HOST6, destination: PEER6, protocol, ports };
     let pair = |destination| Ports::Pair { source: 40_000, destination };
@@ -97,6 +99,40 @@ fn df_is_clear_and_the_identification_given_up_to_1260_bytes_and_df_is_set_beyon
         assert_eq!(header.identification, if df { 0 } else { IDENTIFICATION });
         assert!(!header.more_fragments && header.fragment_offset.value() == 0);
     }
+}
+
+/// RFC 6864 §4: there are few of them, and a number that was given out for nothing comes again the sooner.
+#[test]
+fn an_identification_is_asked_for_once_where_it_is_needed_and_for_no_other_packet() {
+    let asked = |packet: &Ip| {
+        let bytes = packet.bytes();
+        let mut storage = storage(&bytes);
+        let range = HEADROOM..storage.len();
+        let mut asked = Vec::new();
+        let give = |count| {
+            asked.push(count);
+            IDENTIFICATION
+        };
+        let mut checked = Ipv6Packet::check(&mut storage, range).unwrap();
+        let params = Params { ipv4_mtu: 1400, ..Params::default() };
+        let forwards = matches!(checked.translate(&outward(), give, &params), Verdict::Forward(_));
+        (forwards, asked)
+    };
+    let udp = |length: usize| udp_packet(OUT6, &pattern(length - 28));
+    let once = (true, vec![1]);
+    assert_eq!(asked(&tcp_packet(OUT6, b"")), once);
+    assert_eq!(asked(&udp(1260)), once);
+    assert_eq!(asked(&udp(1260).extension(DESTINATION_OPTIONS, &[0; 8])), once);
+    assert_eq!(asked(&echo_request(OUT6, 7, b"")), once);
+    assert_eq!(asked(&icmp_packet(OUT6, 1, 4, 0, &udp_packet(IN6, b"data").bytes())), once);
+    let (never, refused) = ((true, vec![]), (false, vec![]));
+    assert_eq!(asked(&udp(1261)), never, "it leaves with DF");
+    assert_eq!(asked(&udp(1261).extension(DESTINATION_OPTIONS, &[0; 8])), never);
+    assert_eq!(asked(&udp(1000).piece(7, 0, false)), never, "it brought its own");
+    assert_eq!(asked(&udp(1401)), refused, "it is too big");
+    assert_eq!(asked(&tcp_packet(OUT6, b"").hop_limit(1)), refused);
+    // It points at something without a counterpart.
+    assert_eq!(asked(&icmp_packet(OUT6, 4, 0, 256, &udp_packet(IN6, b"data").bytes())), refused);
 }
 
 #[test]
@@ -329,14 +365,14 @@ fn a_packet_without_headroom_is_refused_at_the_door() {
     let packet = udp_packet(OUT6, b"data").bytes();
     let mut storage = storage(&packet);
     let length = storage.len();
-    let start = interproto::HEADROOM;
+    let start = HEADROOM;
     for range in
         [start - 1..length, 0..length, start..length + 1, length + 7..length + 9, usize::MAX - 1..usize::MAX]
     {
-        let reason = interproto::Ipv6Packet::check(&mut storage, range).unwrap_err();
+        let reason = Ipv6Packet::check(&mut storage, range).unwrap_err();
         assert_eq!(reason, DropReason::NoHeadroom);
     }
     #[allow(clippy::reversed_empty_ranges, reason = "a caller's mistake is what this is about")]
-    let reversed = interproto::Ipv6Packet::check(&mut storage, start + 10..start);
+    let reversed = Ipv6Packet::check(&mut storage, start + 10..start);
     assert_eq!(reversed.unwrap_err(), DropReason::NoHeadroom);
 }

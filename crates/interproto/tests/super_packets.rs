@@ -126,7 +126,7 @@ fn refused(packet: &[u8], said: &VirtioNetHdr, params: &Params) -> Option<(Strin
         }};
     }
     if packet[0] >> 4 == 6 {
-        refused!(Ipv6Packet, OWN6, |checked| checked.translate(&outward(), IDENTIFICATION, params))
+        refused!(Ipv6Packet, OWN6, |checked| checked.translate(&outward(), |_| IDENTIFICATION, params))
     } else {
         refused!(Ipv4Packet, OWN4, |checked| checked.translate(&inward(), params))
     }

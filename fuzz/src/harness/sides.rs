@@ -185,7 +185,7 @@ side!(
         Icmpv6Error::IncompleteHeaderChain,
     ],
     |expected| expected,
-    |this, rewrite, case| this.translate(&rewrite, case.identification, &case.params)
+    |this, rewrite, case| this.translate(&rewrite, |_| case.identification, &case.params)
 );
 
 side!(

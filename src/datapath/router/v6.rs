@@ -111,8 +111,8 @@ impl Router<'_> {
                 if let Some(clamp) = self.rules.mss_clamp {
                     checked.clamp_mss(clamp.to_v4);
                 }
-                let identification = self.identifications.range(checked.segments());
-                match checked.translate(&rewrite, identification, &self.rules.params) {
+                let identifications = |segments| self.identifications.range(segments);
+                match checked.translate(&rewrite, identifications, &self.rules.params) {
                     interproto::Verdict::Forward(packets) => {
                         return forward(packets, self.identifications, out);
                     }

@@ -99,7 +99,7 @@ pub(crate) fn six_to_four(
     let mut storage = storage(packet);
     let range = HEADROOM..HEADROOM + packet.len();
     let result = Ipv6Packet::check(&mut storage, range.clone()).and_then(|mut checked| {
-        match checked.translate(rewrite, IDENTIFICATION, params) {
+        match checked.translate(rewrite, |_| IDENTIFICATION, params) {
             Verdict::Forward(mut packets) => {
                 let translated = packets.next().expect("one packet comes out").to_vec();
                 assert_eq!(packets.next(), None, "one IPv6 packet becomes one IPv4 packet");

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use interproto::{DropReason, HEADROOM, Ipv4Packet, Ipv6Packet, Params, Rewrite, Verdict, VirtioNetHdr};
 
+use super::packets::FRAGMENT;
 use super::segmenter::*;
 use super::{referee, storage};
 
@@ -34,8 +35,22 @@ pub(crate) fn six(
     params: &Params,
 ) -> Outcome {
     let mut storage = storage(packet);
-    out(Ipv6Packet::check_offloaded(&mut storage, HEADROOM..HEADROOM + packet.len(), offload)?
-        .translate(rewrite, id, params))
+    let mut checked =
+        Ipv6Packet::check_offloaded(&mut storage, HEADROOM..HEADROOM + packet.len(), offload)?;
+    let (segments, mut asked) = (checked.segments(), Vec::new());
+    let give = |count| {
+        asked.push(count);
+        id
+    };
+    let outcome = out(checked.translate(rewrite, give, params));
+    // Identifications are taken for those who need some, and for nobody else.
+    let needs = |packet: &[u8]| packet[6] & 0x40 == 0;
+    let brought = packet[6] == FRAGMENT;
+    match &outcome {
+        Ok(translated) if needs(&translated[0].0) && !brought => assert_eq!(asked, [segments]),
+        _ => assert!(asked.is_empty(), "{asked:?} for {outcome:02x?}"),
+    }
+    outcome
 }
 
 pub(crate) fn four(

@@ -59,7 +59,7 @@ fn six_to_four(buffer: &mut FragmentBuffer, fragment: &[u8]) -> Vec<Vec<u8>> {
         assert_eq!(ports, Ports::Pair { source: INSIDE, destination: PEER });
         let mut bytes = storage(packet);
         let mut checked = Ipv6Packet::check(&mut bytes, HEADROOM..HEADROOM + packet.len()).unwrap();
-        sent(checked.translate(&outward(false), 1, &Params::default()))
+        sent(checked.translate(&outward(false), |_| 1, &Params::default()))
     };
     match taken {
         Taken::Now(ports) => one(fragment, ports),
@@ -71,7 +71,7 @@ fn six_to_four(buffer: &mut FragmentBuffer, fragment: &[u8]) -> Vec<Vec<u8>> {
         Taken::Whole(Whole { mut storage, packet }) => {
             let mut checked = Ipv6Packet::check_reassembled(&mut storage, packet).unwrap();
             let is_echo = matches!(checked.tuple().ports, Ports::Identifier(INSIDE));
-            sent(checked.translate(&outward(is_echo), 1, &Params::default()))
+            sent(checked.translate(&outward(is_echo), |_| 1, &Params::default()))
         }
         Taken::Refused { .. } => panic!("{taken:?}"),
     }
@@ -403,7 +403,7 @@ fn a_message_that_is_too_long_for_ipv4_is_put_together_and_refused_then() {
         let Some(Taken::Whole(Whole { mut storage, packet })) = whole else { panic!("{whole:?}") };
         match (Ipv6Packet::check_reassembled(&mut storage, packet), reason) {
             (Ok(mut checked), Some(reason)) => {
-                let verdict = checked.translate(&outward(true), 1, &Params::default());
+                let verdict = checked.translate(&outward(true), |_| 1, &Params::default());
                 assert!(matches!(verdict, Verdict::Reply(given) if given == reason), "{verdict:?}");
             }
             (checked, _) => assert_eq!(checked.unwrap_err(), DropReason::MalformedHeader),

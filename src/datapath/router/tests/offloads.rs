@@ -128,6 +128,26 @@ fn the_segments_of_packets_without_df_have_identifications_that_no_other_packet_
     }
 }
 
+#[test]
+fn identifications_are_taken_for_packets_that_leave_without_df_and_for_no_others() {
+    let mut lab = Lab::new();
+    let sent = |length: usize, hop_limit| {
+        let mut packet = Vec::new();
+        PacketBuilder::ipv6(HOST.octets(), lab.rules.prefix(0).embed(PEER).octets(), hop_limit)
+            .udp(1000, 2000)
+            .write(&mut packet, &vec![7; length])
+            .unwrap();
+        packet
+    };
+    let [short, long, lost] = [sent(100, 64), sent(1300, 64), sent(100, 1)];
+    let first = lab.identifications.range(1);
+    for packet in [&long, &lost, &short, &long, &lost] {
+        lab.process(packet, at(1));
+    }
+    assert_eq!(lab.counters.forwarded_6to4.packets.get(), 3);
+    assert_eq!(lab.identifications.range(1), first.wrapping_add(2), "one was taken meanwhile");
+}
+
 /// The segment size that a SYN announces.
 fn mss(packet: &[u8]) -> u16 {
     let sliced = SlicedPacket::from_ip(packet).unwrap();
