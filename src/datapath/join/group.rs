@@ -19,6 +19,8 @@ pub(super) struct Group {
     segments: usize,
     /// The sequence number of what may follow.
     sequence: u32,
+    /// Whether the identifications of IPv4 count on from the first one's, as the kernel numbers segments.
+    counts_on: bool,
 }
 
 impl Group {
@@ -40,6 +42,7 @@ impl Group {
             good: false,
             segments: 0,
             sequence: 0,
+            counts_on: true,
         }
     }
 
@@ -55,6 +58,7 @@ impl Group {
         self.first = packet;
         self.good = false;
         self.segments = 1;
+        self.counts_on = true;
         self.sequence = packet.next_sequence();
     }
 
@@ -80,6 +84,8 @@ impl Group {
         let payload = &frame[VirtioNetHdr::LENGTH + packet.headers..];
         self.buffer[self.length..self.length + payload.len()].copy_from_slice(payload);
         self.length += payload.len();
+        self.counts_on &=
+            identification(frame) == identification(&self.buffer).wrapping_add(self.segments as u16);
         self.segments += 1;
         self.sequence = packet.next_sequence();
         if packet.last != 0 {
@@ -133,7 +139,7 @@ impl Group {
         if form.four {
             put(ip, 2, length as u16);
             let dont_fragment = ip[6] & 0x40 != 0;
-            if !dont_fragment {
+            if !dont_fragment && !self.counts_on {
                 put(ip, 4, identifications(self.segments));
             }
             put(ip, 10, 0);
@@ -147,6 +153,12 @@ impl Group {
             put(upper, 4, upper.len() as u16);
         }
     }
+}
+
+/// The identification of IPv4. What lies there of IPv6 means nothing.
+#[inline]
+fn identification(frame: &[u8]) -> u16 {
+    u16::from_be_bytes([frame[VirtioNetHdr::LENGTH + 4], frame[VirtioNetHdr::LENGTH + 5]])
 }
 
 /// The options of TCP.

@@ -16,7 +16,8 @@
 //! - **Order** within a flow is kept. What cannot be joined goes straight on, and what waits of its flow goes before it, or all that
 //!   waits if nobody can tell its flow. ICMP and other protocols wait for nobody. Nothing waits beyond its batch.
 //! - **Identifications**: with DF set they say nothing (RFC 6864 §4.1), and the segments count on from the first one's. Without
-//!   DF a super-packet gets as many new ones as it has segments.
+//!   DF the packets keep theirs if each is one more than that before it, as those of one flow are that come in a row. Else a super-packet
+//!   gets as many new ones as it has segments.
 
 mod check;
 mod group;

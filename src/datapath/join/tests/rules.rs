@@ -221,12 +221,32 @@ fn a_frame_of_which_is_said_what_nobody_knows_is_not_joined() {
 }
 
 #[test]
-fn a_super_packet_without_df_gets_identifications_of_its_own() {
-    for made in kinds(1000).into_iter().filter(|made| made.four) {
-        let outs = batch(&Made { fragment: 0, ..made.clone() }.train(4));
+fn a_super_packet_without_df_gets_identifications_of_its_own_unless_those_of_its_packets_count_on() {
+    let numbered = |made: &Made, fragment, numbers: [u16; 4]| {
+        let mut train = Made { fragment, ..made.clone() }.train(4);
+        for (made, number) in train.iter_mut().zip(numbers) {
+            made.identification = number;
+        }
+        let outs = batch(&train);
         assert_eq!(segments(&outs), [4]);
-        assert_eq!(outs[0].frame[14..16], 1000_u16.to_be_bytes());
-        let outs = batch(&Made { fragment: DF, ..made.clone() }.train(4));
-        assert_eq!(outs[0].frame[14..16], made.identification.to_be_bytes());
+        u16::from_be_bytes([outs[0].frame[14], outs[0].frame[15]])
+    };
+    for made in kinds(1000).into_iter().filter(|made| made.four) {
+        for numbers in [[7, 7, 7, 7], [7, 9, 11, 13], [7, 8, 9, 11], [7, 8, 10, 10], [9, 8, 7, 6]] {
+            assert_eq!(numbered(&made, 0, numbers), 1000, "{numbers:?}");
+            assert_eq!(numbered(&made, DF, numbers), numbers[0]);
+        }
+        for first in [7, 0xfffd_u16] {
+            let numbers = [0, 1, 2, 3].map(|number| first.wrapping_add(number));
+            assert_eq!(numbered(&made, 0, numbers), first);
+        }
+        // Whatever the super-packet before was like.
+        let odd = Made { fragment: 0, identification: 9, ..made.clone() };
+        let even = Made { identification: 20, window: 9, urgent: 9, ttl: 9, ..odd.next().next() };
+        let last = Made { identification: 21, ..even.next() };
+        let second = Made { identification: 30, ..odd.next() };
+        let outs = batch(&[odd, second, even, last]);
+        assert_eq!(segments(&outs), [2, 2]);
+        assert_eq!([&outs[0].frame[14..16], &outs[1].frame[14..16]], [1000_u16.to_be_bytes(), [0, 20]]);
     }
 }

@@ -1,7 +1,7 @@
 //! The law: what was pushed comes out, flow by flow and byte by byte, once the kernel has cut what was joined.
 //!
 //! Two things may differ. Identifications of IPv4, which with DF say nothing, and of which a super-packet without DF has
-//! consecutive ones that were given for it. And a checksum that the kernel calls verified is taken at its word.
+//! consecutive ones that were given for it, unless its packets brought such. And a checksum that the kernel calls verified is taken at its word.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -172,7 +172,11 @@ fn judge(
         return Err(format!("{} segments in {} bytes", segments.len(), frame.len()));
     }
     let identification = u16::from_be_bytes([frame[14], frame[15]]);
-    if fragmentable && given.pop_front() != Some((identification, segments.len())) {
+    let brought = |(number, waiting): (usize, &Waiting)| {
+        waiting.frame[14..16] == identification.wrapping_add(number as u16).to_be_bytes()
+    };
+    let keeps = frames.iter().take(segments.len()).enumerate().all(brought);
+    if fragmentable && !keeps && given.pop_front() != Some((identification, segments.len())) {
         return Err("other identifications than were given".into());
     }
     for (number, segment) in segments.iter().enumerate() {

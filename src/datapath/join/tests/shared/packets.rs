@@ -165,7 +165,8 @@ impl Made {
     pub fn next(&self) -> Self {
         let mut next = self.clone();
         next.sequence = self.sequence.wrapping_add(self.payload.len() as u32);
-        next.identification = self.identification.wrapping_add(3);
+        // As a router with one flow numbers its packets, and as one with several does.
+        next.identification = self.identification.wrapping_add(if self.tcp { 3 } else { 1 });
         for byte in &mut next.payload {
             *byte = byte.wrapping_add(1);
         }
