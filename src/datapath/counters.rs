@@ -59,7 +59,7 @@ pub struct Counters {
     pub icmp_errors_limited: Counter,
     /// The kernel's own multicast on the device (router solicitations, MLD reports): not meant for translation.
     pub kernel_chatter: Counter,
-    /// First packets of new hosts that were held.
+    /// First packets of new hosts that were held. A super-packet counts as the packets that it is on the wire.
     pub held: Counter,
     /// Fragments that were parked.
     pub fragments_parked: Counter,

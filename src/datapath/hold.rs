@@ -129,6 +129,12 @@ impl Hold {
         packets
     }
 
+    /// All packets that wait, since nobody will route them any more.
+    pub fn give_up(&mut self) -> Vec<Parcel> {
+        self.bytes = 0;
+        self.waiting.drain().flat_map(|(_, waiting)| waiting.packets).collect()
+    }
+
     /// The host gets no lease: its packets, to be refused, and the refusal is remembered for a while.
     pub fn refused(&mut self, host: Ask, refusal: Refusal, now: Timestamp) -> Vec<Parcel> {
         self.forget_refusals(now);
@@ -243,6 +249,8 @@ mod tests {
         assert_eq!(hold.refused(host(2), Refusal::PoolExhausted, at(0)).len(), 1);
         assert_eq!(hold.due(at(5000)).timed_out.len(), most - 2);
         assert_eq!(fill(&mut hold, at(10_000)), most, "all of it was given back");
+        assert_eq!((hold.give_up().len(), hold.wake_after()), (most, None));
+        assert_eq!(fill(&mut hold, at(10_000)), most, "all of it was given back again");
     }
 
     #[test]

@@ -18,6 +18,6 @@ pub use counters::{Counter, Counters, Traffic};
 pub use identifications::Identifications;
 pub use limiter::TokenBucket;
 pub use reason::{DropReason, Refusal};
-pub use router::{Ask, Held, Limiters, Output, Parcel, Router, Scratch, Tables, Verdict};
+pub use router::{Ask, Held, Limiters, Output, Parcel, Router, Scratch, Tables, Verdict, lost, parcel_lost};
 pub use rules::{Eams, MssLimits, NetSet, PoolRule, RouterPool, Rules};
 pub use warm::Warmer;

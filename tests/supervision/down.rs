@@ -1,16 +1,19 @@
 //! No actor is decoration: each is held down, something named stops until it is back, and everything else goes on.
 
+use std::net::UdpSocket;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use netlab::Topology;
+use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use protomask::actors::sessions::DropLease;
-use protomask::datapath::Refusal;
+use protomask::datapath::{Counters, DropReason, Refusal};
 use protomask::supervision::Concern;
 use protomask::supervision::faults::Inject;
 use rtnl::{Change, Handle};
 
 use crate::flows::Echoes;
-use crate::lab::{Lab, PATIENCE, SHORT, Wanted, eventually, pause};
+use crate::lab::{Lab, PATIENCE, SHORT, Wanted, eventually, pause, through};
 
 /// What everybody but `concern` is there for.
 fn everything_else_goes_on(lab: &Lab, concern: Concern, echoes: &Echoes, stranger: usize) {
@@ -48,6 +51,40 @@ fn without_pool_a_stranger_waits_and_is_not_refused() {
     assert_eq!(lab.drops(Refusal::HoldTimeout) + lab.drops(Refusal::HoldFull), 0);
     let (sent, lost) = echoes.end();
     assert_eq!(lost, [0; 0], "of {sent}");
+    lab.end();
+}
+
+/// What a worker has in hand or parked when it is replaced is lost, and each packet of it is counted once on each side.
+#[test]
+fn what_is_lost_with_a_worker_was_received_and_is_dropped_by_name() {
+    const SEGMENT: i32 = 100;
+    let Some(lab) = Lab::start(&Wanted::default()) else { return };
+    lab.ping(0);
+    lab.hold_down(Concern::Pool);
+    let stranger = lab.client().run(|| UdpSocket::bind((lab.host(1), 0)).unwrap());
+    setsockopt(&stranger, UdpGsoSegment, &SEGMENT).unwrap();
+    let held = lab.held();
+    stranger.send_to(&[7; 250], (through(Topology::SERVER_V4), 7)).unwrap();
+    stranger.send_to(&[7; 450], (through(Topology::SERVER_V4), 7)).unwrap();
+    eventually("all segments are held", || (lab.held() == held + 8).then_some(()));
+    assert_eq!(lab.inject(Concern::Tun, Inject::Stop, PATIENCE), Ok(()));
+    lab.wait_for_generation(Concern::Tun, 2);
+    eventually("the workers before have gone", || (lab.drops(Refusal::Superseded) == 8).then_some(()));
+    lab.release(Concern::Pool);
+    lab.ping(1);
+    eventually("each packet has come to its end", || {
+        let sum = |count: fn(&Counters) -> u64| -> u64 {
+            lab.shared.desks.iter().map(|desk| count(&desk.counters)).sum()
+        };
+        let received = sum(|all| all.received_v6.packets.get() + all.received_v4.packets.get());
+        let ended = sum(|all| {
+            let dropped: u64 = DropReason::all().map(|reason| all.drops(reason)).sum();
+            let forwarded = all.forwarded_6to4.packets.get() + all.forwarded_4to6.packets.get();
+            forwarded + dropped + all.kernel_chatter.get()
+        });
+        println!("{received} received, {ended} forwarded, dropped or ignored");
+        (received == ended).then_some(())
+    });
     lab.end();
 }
 

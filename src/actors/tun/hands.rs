@@ -15,7 +15,8 @@ use crate::config::Settings;
 use crate::datapath::hold::{Hold, Limits, Parked};
 use crate::datapath::join::{self, Joiner, Sink};
 use crate::datapath::{
-    Ask, Counters, Held, Identifications, Limiters, Output, Parcel, Refusal, Router, Rules, Scratch, Verdict,
+    self, Ask, Counters, Held, Identifications, Limiters, Output, Parcel, Refusal, Router, Rules, Scratch,
+    Verdict,
 };
 use crate::shared::LeaseAnswer;
 
@@ -137,9 +138,25 @@ impl<'s> Hands<'s> {
     /// One packet from the device; `alone`: it is the only one of its batch.
     pub(super) fn read(&mut self, slot: &mut Slot<'_>, alone: bool, moment: Moment<'_>, queue: &QueueHandle) {
         self.tools.alone = alone;
-        let said = slot.header().first_chunk().map(|header| VirtioNetHdr::from_bytes(*header));
-        self.packet(slot.buffer, slot.length, said.unwrap_or_default(), Arrival::Read, moment, queue);
+        let said = said(slot);
+        self.packet(slot.buffer, slot.length, said, Arrival::Read, moment, queue);
         self.released(moment, queue);
+    }
+
+    /// One packet from the device that is lost with a worker that has been replaced.
+    pub(super) fn lose(&self, slot: &mut Slot<'_>) {
+        let (packet, said) = (HEADROOM..HEADROOM + slot.length, said(slot));
+        datapath::lost(&self.seat.desk().counters, slot.buffer, &packet, &said);
+    }
+
+    /// The end of the worker: what waits here is lost with it.
+    pub(super) fn leave(&mut self) {
+        for parcel in self.hold.give_up() {
+            let mut buffer = self.unpack(&parcel);
+            let packet = HEADROOM..HEADROOM + parcel.packet.len();
+            datapath::parcel_lost(&self.seat.desk().counters, &mut buffer, &packet, &parcel.offload);
+            self.buffer = buffer;
+        }
     }
 
     /// The end of a turn: writes what is still to be written, and asks `pool` for what is needed.
@@ -206,9 +223,9 @@ impl<'s> Hands<'s> {
         match self.hold.park(held, packet, said, moment.now) {
             Parked::AskFor(ask) => {
                 self.ask.push(ask);
-                self.seat.desk().counters.held.add(1);
+                self.seat.desk().counters.held.add(self.tools.scratch.segments);
             }
-            Parked::Waits => self.seat.desk().counters.held.add(1),
+            Parked::Waits => self.seat.desk().counters.held.add(self.tools.scratch.segments),
             Parked::Refused(refusal) => self.tools.with_router(self.seat, moment, queue, |router, out| {
                 router.refuse(storage, HEADROOM..HEADROOM + length, &offload, refusal, out);
             }),
@@ -360,6 +377,12 @@ impl Sink for ToDevice<'_> {
     fn write(&mut self, frame: &[u8], segments: usize, wire_length: usize) {
         self.counters.written(frame, (segments, wire_length), self.takes(frame));
     }
+}
+
+/// What the kernel said about a packet.
+#[inline]
+fn said(slot: &Slot<'_>) -> VirtioNetHdr {
+    slot.header().first_chunk().map(|header| VirtioNetHdr::from_bytes(*header)).unwrap_or_default()
 }
 
 fn hold_limits(settings: &Settings) -> Limits {

@@ -126,6 +126,12 @@ impl<'s> Worker<'s> {
     }
 
     fn run(mut self) -> io::Result<()> {
+        let outcome = self.work();
+        self.hands.leave();
+        outcome
+    }
+
+    fn work(&mut self) -> io::Result<()> {
         privileges::give_up_all(&self.seat.shared.log);
         prepare_to_wait_for_locks();
         let seat = self.seat;
@@ -239,9 +245,12 @@ impl<'s> Worker<'s> {
     }
 
     /// The packets from this place on are lost with a worker that has been replaced.
-    fn drop_from(&self, place: usize) {
-        let left = self.batch.len().saturating_sub(place);
-        self.seat.desk().counters.dropped_many(Refusal::Superseded.into(), left as u64);
+    fn drop_from(&mut self, place: usize) {
+        for place in place..self.batch.len() {
+            if let Some(mut slot) = self.batch.slot(place) {
+                self.hands.lose(&mut slot);
+            }
+        }
     }
 
     /// Reads what there is, or one packet where the pace says so. What was read before an error is in the batch.

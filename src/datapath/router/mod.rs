@@ -110,7 +110,7 @@ pub struct Scratch {
     /// The datagram that was put together of the fragments of a packet to be held: it is held in the packet's stead.
     pub whole: Option<Box<[u8]>>,
     /// How many packets the one at hand is on the wire.
-    segments: u64,
+    pub(crate) segments: u64,
 }
 
 /// The rate limits of the router's own ICMP errors.
@@ -181,13 +181,7 @@ impl Router<'_> {
         offload: &VirtioNetHdr,
         out: &mut (impl Output + ?Sized),
     ) -> Verdict {
-        let (segments, bytes) = on_the_wire(storage, &packet, offload);
-        match storage.get(packet.start).map(|first| first >> 4) {
-            Some(6) => self.counters.received_v6.count(segments, bytes),
-            Some(4) => self.counters.received_v4.count(segments, bytes),
-            _ => {}
-        }
-        self.scratch.segments = segments;
+        self.scratch.segments = received(self.counters, storage, &packet, offload);
         self.dispatch(storage, packet, offload, None, out)
     }
 
@@ -269,6 +263,30 @@ impl Router<'_> {
         self.counters.dropped_many(reason, self.scratch.segments);
         Verdict::Drop(reason)
     }
+}
+
+/// Counts a packet as received, and says how many it is on the wire.
+#[inline]
+fn received(counters: &Counters, storage: &mut [u8], packet: &Range<usize>, offload: &VirtioNetHdr) -> u64 {
+    let (segments, bytes) = on_the_wire(storage, packet, offload);
+    match storage.get(packet.start).map(|first| first >> 4) {
+        Some(6) => counters.received_v6.count(segments, bytes),
+        Some(4) => counters.received_v4.count(segments, bytes),
+        _ => {}
+    }
+    segments
+}
+
+/// Counts a packet that was read and then lost with its worker.
+pub fn lost(counters: &Counters, storage: &mut [u8], packet: &Range<usize>, offload: &VirtioNetHdr) {
+    let segments = received(counters, storage, packet, offload);
+    counters.dropped_many(Refusal::Superseded.into(), segments);
+}
+
+/// The same for one that was parked, and so has been counted as received.
+pub fn parcel_lost(counters: &Counters, storage: &mut [u8], packet: &Range<usize>, offload: &VirtioNetHdr) {
+    let (segments, _) = on_the_wire(storage, packet, offload);
+    counters.dropped_many(Refusal::Superseded.into(), segments);
 }
 
 /// How many packets the one at hand is on the wire, and how many bytes those are, as they stand in IP headers. One that is not what the

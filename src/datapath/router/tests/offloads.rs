@@ -103,6 +103,24 @@ fn a_held_super_packet_that_gets_no_address_counts_as_its_segments() {
 }
 
 #[test]
+fn a_super_packet_that_is_lost_with_its_worker_counts_as_its_segments_received_and_dropped() {
+    let mut lab = Lab::new();
+    let (packet, offload) = super_packet(HOST, lab.peer());
+    let bytes = SEGMENTS * 48 + ALL as u64;
+    let superseded = Refusal::Superseded.into();
+    lab.with_router(&packet, at(1), |router, storage, range, _| {
+        lost(router.counters, storage, &range, &offload);
+    });
+    assert_eq!(counted(&lab.counters.received_v6), (SEGMENTS, bytes));
+    assert_eq!(lab.counters.drops(superseded), SEGMENTS);
+    lab.with_router(&packet, at(1), |router, storage, range, _| {
+        parcel_lost(router.counters, storage, &range, &offload);
+    });
+    assert_eq!(counted(&lab.counters.received_v6), (SEGMENTS, bytes), "it has been received before");
+    assert_eq!(lab.counters.drops(superseded), 2 * SEGMENTS);
+}
+
+#[test]
 fn what_is_not_as_the_kernel_says_is_one_packet_that_is_dropped() {
     let mut lab = Lab::new();
     let (packet, said) = super_packet(HOST, lab.peer());
