@@ -12,6 +12,7 @@ mod faults;
 mod flows;
 mod hangs;
 mod lab;
+mod lull;
 mod overseer;
 mod shared;
 mod state;
