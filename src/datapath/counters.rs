@@ -57,6 +57,8 @@ pub struct Counters {
     pub icmp_errors: Counter,
     /// ICMP errors that the rate limit held back (RFC 4443 §2.4 (f), RFC 1812 §4.3.2.8).
     pub icmp_errors_limited: Counter,
+    /// ICMP errors and probes of the router's own that the device did not take.
+    pub own_lost: Counter,
     /// The kernel's own multicast on the device (router solicitations, MLD reports): not meant for translation.
     pub kernel_chatter: Counter,
     /// First packets of new hosts that were held. A super-packet counts as the packets that it is on the wire.
@@ -92,6 +94,7 @@ impl Default for Counters {
             forwarded_4to6: Traffic::default(),
             icmp_errors: Counter::default(),
             icmp_errors_limited: Counter::default(),
+            own_lost: Counter::default(),
             kernel_chatter: Counter::default(),
             held: Counter::default(),
             fragments_parked: Counter::default(),

@@ -79,6 +79,11 @@ impl Sample {
             self.icmp_errors_limited,
         )?;
         out.counter(
+            "own_packets_lost",
+            "ICMP errors and probes of the router's own that the device did not take.",
+            self.own_lost,
+        )?;
+        out.counter(
             "kernel_chatter_packets",
             "Packets of the kernel's own on the device (router solicitations, MLD reports): no drops.",
             self.kernel_chatter,

@@ -254,9 +254,20 @@ impl Router<'_> {
     ) {
         if !bucket(self.limiters).take(self.now) {
             self.counters.icmp_errors_limited.add(1);
-        } else if make(self.rules).is_some_and(|error| out.send(error)) {
+        } else if let Some(error) = make(self.rules)
+            && self.send_own(error, out)
+        {
             self.counters.icmp_errors.add(1);
         }
+    }
+
+    /// Sends a packet of the router's own that nobody else has counted, and counts it if it is lost. Whether it was taken.
+    fn send_own(&self, frame: &[u8], out: &mut (impl Output + ?Sized)) -> bool {
+        let taken = out.send(frame);
+        if !taken {
+            self.counters.own_lost.add(1);
+        }
+        taken
     }
 
     fn drop(&self, reason: DropReason) -> Verdict {

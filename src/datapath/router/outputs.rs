@@ -30,7 +30,7 @@ impl Router<'_> {
             .ack(0);
         let mut frame = Vec::with_capacity(VirtioNetHdr::LENGTH + builder.size(0));
         frame.extend(VirtioNetHdr::default().to_bytes());
-        if builder.write(&mut frame, &[]).is_ok() && out.send(&frame) {
+        if builder.write(&mut frame, &[]).is_ok() && self.send_own(&frame, out) {
             self.counters.probes.add(1);
         }
     }

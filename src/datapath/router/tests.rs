@@ -50,6 +50,8 @@ struct Lab {
     limiters: Limiters,
     identifications: Identifications,
     scratch: Scratch,
+    /// Whether the device takes what is written.
+    takes: bool,
 }
 
 impl Lab {
@@ -92,6 +94,7 @@ impl Lab {
             limiters: Limiters::new(1000, at(0)),
             identifications: Identifications::new(1),
             scratch: Scratch::default(),
+            takes: true,
         }
     }
 
@@ -133,7 +136,7 @@ impl Lab {
     ) -> (T, Vec<Vec<u8>>) {
         let mut storage = vec![0; HEADROOM + packet.len()];
         storage[HEADROOM..].copy_from_slice(packet);
-        let mut out = Written { frames: Vec::new(), counters: &self.counters, takes: true };
+        let mut out = Written { frames: Vec::new(), counters: &self.counters, takes: self.takes };
         let mut router = Router {
             tables: &self.tables,
             rules: &self.rules,
@@ -429,26 +432,32 @@ fn what_is_neither_ipv4_nor_ipv6_is_dropped_by_name() {
 
 #[test]
 fn a_write_that_fails_is_counted_as_a_loss() {
-    let mut lab = Lab::new();
-    let packet = udp_v6(HOST, lab.peer());
-    let mut storage = vec![0; HEADROOM + packet.len()];
-    storage[HEADROOM..].copy_from_slice(&packet);
-    let range = HEADROOM..storage.len();
-    let mut router = Router {
-        tables: &lab.tables,
-        rules: &lab.rules,
-        counters: &lab.counters,
-        limiters: &mut lab.limiters,
-        identifications: &mut lab.identifications,
-        scratch: &mut lab.scratch,
-        now: at(1),
-    };
-    router.process(
-        &mut storage,
-        range,
-        &VirtioNetHdr::default(),
-        &mut Written { frames: Vec::new(), counters: &lab.counters, takes: false },
-    );
+    let mut lab = Lab { takes: false, ..Lab::new() };
+    lab.process(&udp_v6(HOST, lab.peer()), at(1));
     assert_eq!(lab.counters.drops(Refusal::WriteFailed.into()), 1);
     assert_eq!(lab.counters.forwarded_6to4.packets.get(), 0);
+}
+
+#[test]
+fn an_error_of_the_routers_own_that_is_lost_is_counted_as_lost_and_not_as_sent() {
+    let mut lab = Lab { takes: false, ..Lab::new() };
+    lab.limiters = Limiters::new(1, at(0));
+    let own = |lab: &Lab| {
+        let all = &lab.counters;
+        (all.icmp_errors.get(), all.own_lost.get(), all.icmp_errors_limited.get())
+    };
+    // One each way, and then no more for a second.
+    let unreachable = Ipv4Addr::new(203, 0, 113, 99);
+    lab.refuses(&udp_v4(PEER, unreachable), Refusal::NoBinding, Some((3, 1)));
+    assert_eq!(own(&lab), (0, 1, 0));
+    lab.refuses(&udp_v4(PEER, unreachable), Refusal::NoBinding, None);
+    assert_eq!(own(&lab), (0, 1, 1));
+    let looped = lab.rules.prefix(0).embed(Ipv4Addr::new(10, 0, 0, 1));
+    lab.rules.deny_to = std::iter::once("10.0.0.0/8".parse::<ipnet::Ipv4Net>().unwrap()).collect();
+    lab.refuses(&udp_v6(HOST, looped), Refusal::DestinationDenied, Some((1, 1)));
+    assert_eq!(own(&lab), (0, 2, 1));
+    lab.takes = true;
+    lab.limiters = Limiters::new(1, at(0));
+    lab.refuses(&udp_v4(PEER, unreachable), Refusal::NoBinding, Some((3, 1)));
+    assert_eq!(own(&lab), (1, 2, 1));
 }

@@ -139,21 +139,42 @@ fn what_nobody_here_has_asked_for_is_told_so_but_a_connection_attempt_is_not_bef
     assert_eq!(addresses_v4(&out[0]), (SHARED, REMOTE));
 }
 
-#[test]
-fn a_silent_connection_is_asked_about_with_a_segment_that_its_host_will_not_accept() {
+/// A router with a connection of [`HOST`] to [`remote`].
+pub(super) fn established() -> Lab {
     let mut lab = lab();
     let port = ports(&lab.translates(&tcp_v6(HOST, 40_000, syn))).0;
     lab.translates(&tcp_v4(port, |tcp| ack(syn(tcp))));
-    let later = at(2 * 3600 * 1000 + 5 * 60 * 1000);
-    while lab.tables.nat.expire(later, 256) {}
-    let out = lab.sends_outputs(later);
+    lab
+}
+
+/// More than two hours and four minutes, after which nothing is known of a connection.
+const LATER: Timestamp = Timestamp::from_millis(2 * 3600 * 1000 + 5 * 60 * 1000);
+
+/// A router with a connection that has been silent until [`LATER`].
+fn silent() -> Lab {
+    let lab = established();
+    while lab.tables.nat.expire(LATER, 256) {}
+    lab
+}
+
+#[test]
+fn a_silent_connection_is_asked_about_with_a_segment_that_its_host_will_not_accept() {
+    let mut lab = silent();
+    let out = lab.sends_outputs(LATER);
     assert_eq!(out.len(), 1);
     assert_eq!((addresses_v6(&out[0]), ports(&out[0])), ((remote(), HOST), (443, 40_000)));
     let sliced = SlicedPacket::from_ip(&out[0]).unwrap();
     let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else { panic!("no TCP") };
     assert!(tcp.ack() && !tcp.syn() && !tcp.fin() && !tcp.rst() && tcp.payload().is_empty());
     assert!(checksum_is_right(&out[0]));
-    assert_eq!(lab.counters.probes.get(), 1);
+    assert_eq!((lab.counters.probes.get(), lab.counters.own_lost.get()), (1, 0));
+}
+
+#[test]
+fn a_question_that_the_device_does_not_take_is_counted_as_lost() {
+    let mut lab = Lab { takes: false, ..silent() };
+    assert_eq!(lab.sends_outputs(LATER).len(), 1);
+    assert_eq!((lab.counters.probes.get(), lab.counters.own_lost.get()), (0, 1));
 }
 
 #[test]
