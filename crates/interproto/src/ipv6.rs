@@ -190,7 +190,9 @@ impl<'a> Ipv6Packet<'a> {
     /// other: for so many numbers that follow each other, one for each segment of a super-packet ([`Self::segments`]), which
     /// the caller does not use again soon between the same two hosts (RFC 6864 §4). It answers with the first of them.
     ///
-    /// DF of a super-packet is decided by the length of its first segment (RFC 7915 §5.1), for the last and shorter one too.
+    /// DF of a super-packet is decided by the length of its first segment (RFC 7915 §5.1), for the last and shorter one too. One with more
+    /// than 65,515 bytes behind the IPv6 headers, which no Linux device hands over unless it was told to
+    /// (`gso_max_size`), is dropped: nothing is cut this way.
     #[inline(always)]
     pub fn translate(
         &mut self,
@@ -281,6 +283,7 @@ impl<'a> Ipv6Packet<'a> {
         if header.dont_fragment && first > params.ipv4_mtu() as usize {
             return Err(DropReason::TooBig);
         }
+        u16::try_from(IPV4 + length).map_err(|_| DropReason::SuperPacketTooLong)?;
         let identification = match packet.fragment {
             None if !header.dont_fragment => identifications(self.segments()),
             _ => header.identification,
@@ -489,20 +492,20 @@ fn check_error(
 
 /// The IPv4 header of a packet with this many bytes behind it (RFC 7915 §5.1, §5.1.1); TOS, TTL and addresses are for the
 /// caller, and the identification of a packet that leaves without DF and brought none. `on_the_wire` is its length, or that of a
-/// super-packet's first segment.
+/// super-packet's first segment: whether the whole of it is too long is for the caller too.
 #[inline(always)]
 fn ipv4_header(
     packet: &Parsed<Ipv6Addr>,
     upper_length: usize,
     on_the_wire: usize,
 ) -> Result<Ipv4Header, DropReason> {
-    let total_length = u16::try_from(IPV4 + upper_length).map_err(|_| DropReason::TooBig)?;
+    u16::try_from(on_the_wire).map_err(|_| DropReason::TooBig)?;
     // An IPv6 datagram in fragments can be 20 bytes longer than the IPv4 one that its fragments must make up again.
     let datagram = IPV4 + packet.fragment.map_or(0, |fragment| fragment.reach(upper_length));
     u16::try_from(datagram).map_err(|_| DropReason::DatagramTooLong)?;
     let header = Ipv4Header {
         tos: 0,
-        total_length,
+        total_length: (IPV4 + upper_length) as u16,
         identification: 0,
         dont_fragment: false,
         more_fragments: false,

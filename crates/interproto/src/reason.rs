@@ -109,6 +109,9 @@ reasons! {
     /// Its translation is longer than the next link carries, and must not be fragmented (RFC 7915 §4.1, §5.1).
     TooBig => "too_big", "RFC 7915 §4.1, §5.1",
         Some(Icmpv6Error::PacketTooBig), Some(Icmpv4Error::FragmentationNeeded);
+    /// A super-packet of IPv6 that is longer than one of IPv4 can be (RFC 791 §3.1), whose segments are not too long. Silent: no size
+    /// that its sender could be told has to do with it. What is sent again comes in shorter ones.
+    SuperPacketTooLong => "super_packet_too_long", "RFC 791 §3.1", None, None;
     /// A fragment of an IPv6 datagram that is longer than an IPv4 datagram can be (RFC 791 §3.1).
     DatagramTooLong => "datagram_too_long", "RFC 791 §3.1, RFC 7915 §5.4", PROHIBITED_V6, None;
 }

@@ -3,7 +3,9 @@
 
 mod common;
 
+use common::offloaded::six;
 use common::packets::*;
+use common::segmenter::super_udp;
 use common::*;
 use interproto::{DropReason, HEADROOM, Ipv6Packet, Params, VirtioNetHdr, ZeroChecksum};
 
@@ -73,6 +75,8 @@ fn every_reason_is_reached_by_a_packet() {
     let mut buffer = storage(&packet);
     let bad_offload = Ipv6Packet::check_offloaded(&mut buffer, HEADROOM..HEADROOM + packet.len(), &offload);
     reached.push(bad_offload.unwrap_err());
+    let (packet, offload) = super_udp(&udp_packet(OUT6, &pattern(65_515)), 1200);
+    reached.push(six(&packet, &offload, &outward(), 1, &params).unwrap_err());
     for (at, (packet, expected)) in examples().into_iter().enumerate() {
         // A version that neither side knows is shown to the side that the packet was made for.
         let reason = if packet[0] >> 4 == 4 {

@@ -12,8 +12,11 @@ use interproto::{
 };
 use proptest::prelude::*;
 
-/// The longest payload behind the longest headers of an IPv4 packet.
-const LONGEST: usize = 65_400;
+/// More than the longest payload of either family, which is as long as the headers in front of it allow.
+const LONGEST: usize = 65_536;
+
+/// What IPv4 has behind its header at most, in bytes.
+const MOST_IPV4: usize = 65_515;
 
 /// A super-packet of either family.
 #[derive(Debug, Clone)]
@@ -35,8 +38,33 @@ struct Shape {
 }
 
 impl Shape {
+    /// How much payload the packet of this family has.
+    fn length_in(&self, flow: Flow) -> usize {
+        let most = if flow == OUT6 { 40 + 65_535 } else { 65_535 };
+        self.length.min(most - self.packet(flow, 0).bytes().len())
+    }
+
+    /// Whether the first segment is longer than an IPv4 packet can be.
+    fn is_no_ipv4_packet(&self) -> bool {
+        self.transport() + self.length_in(OUT6).min(usize::from(self.gso_size)) > MOST_IPV4
+    }
+
+    /// Whether the whole of it is longer than an IPv4 packet can be.
+    fn is_too_long(&self) -> bool {
+        self.transport() + self.length_in(OUT6) > MOST_IPV4
+    }
+
     fn made(&self, flow: Flow) -> (Vec<u8>, VirtioNetHdr) {
-        let payload = pattern(self.length);
+        let packet = self.packet(flow, self.length_in(flow));
+        if self.tcp {
+            super_tcp(&packet, self.flags, self.gso_size, self.flags & CWR != 0)
+        } else {
+            super_udp(&packet, self.gso_size)
+        }
+    }
+
+    fn packet(&self, flow: Flow, length: usize) -> Ip {
+        let payload = pattern(length);
         let packet = if self.tcp {
             let mut bytes = [0x9c, 0x40, 1, 187].to_vec();
             bytes.extend(self.sequence.to_be_bytes());
@@ -50,15 +78,10 @@ impl Shape {
         let packet = Ip { flow_label: self.flow_label, ..packet }.traffic_class(self.traffic_class);
         let packet = packet.hop_limit(self.hop_limit);
         let packet = if self.dont_fragment { packet } else { packet.may_fragment(self.identification) };
-        let packet = match (self.more_headers, flow == OUT6) {
+        match (self.more_headers, flow == OUT6) {
             (false, _) => packet,
             (true, true) => packet.extension(DESTINATION_OPTIONS, &[0; 8]),
             (true, false) => packet.options(&[1; 4]),
-        };
-        if self.tcp {
-            super_tcp(&packet, self.flags, self.gso_size, self.flags & CWR != 0)
-        } else {
-            super_udp(&packet, self.gso_size)
         }
     }
 
@@ -69,7 +92,8 @@ impl Shape {
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
-    let length = prop_oneof![4 => 1_usize..4000, 2 => 1_usize..20_000, 1 => 1..=LONGEST];
+    let length =
+        prop_oneof![4 => 1_usize..4000, 2 => 1_usize..20_000, 1 => 1..=LONGEST, 1 => 65_400..=LONGEST];
     let gso_size = prop_oneof![3 => 1_u16..1500, 2 => 1_u16..5000, 1 => 1_u16..=65_515];
     // A whole number of segments, and one byte more, are where the last one is decided.
     let exact = prop_oneof![4 => Just(None), 1 => Just(Some(0_usize)), 1 => Just(Some(1))];
@@ -157,15 +181,22 @@ proptest! {
     ) {
         let traffic_class = dscp.map_or(TrafficClass::Copy, TrafficClass::Dscp);
         let params = Params { lowest_ipv6_mtu, traffic_class, ..Params::DEFAULT };
-        let count = shape.length.div_ceil(usize::from(shape.gso_size));
+        let count = |flow| shape.length_in(flow).div_ceil(usize::from(shape.gso_size));
         let (packet, offload) = shape.made(OUT6);
-        prop_assert_eq!(law_six(&packet, &offload, &with_ports(outward(), ports), id, &params), count);
+        let rewrite = with_ports(outward(), ports);
+        if shape.is_no_ipv4_packet() {
+            prop_assert_eq!(six(&packet, &offload, &rewrite, id, &params), Err(DropReason::TooBig));
+        } else if shape.is_too_long() {
+            prop_assert_eq!(six(&packet, &offload, &rewrite, id, &params), Err(DropReason::SuperPacketTooLong));
+        } else {
+            prop_assert_eq!(law_six(&packet, &offload, &rewrite, id, &params), count(OUT6));
+        }
         let (packet, offload) = shape.made(IN4);
         let found = law_four(&packet, &offload, &with_ports(inward(), ports), &params);
         // Each segment that is too long for the network leaves in fragments, and only without DF.
         let most = usize::from(lowest_ipv6_mtu.max(1280));
-        let is_cut = !shape.dont_fragment && 40 + shape.transport() + shape.length.min(usize::from(shape.gso_size)) > most;
-        prop_assert_eq!(found > count, is_cut);
+        let is_cut = !shape.dont_fragment && 40 + shape.transport() + shape.length_in(IN4).min(usize::from(shape.gso_size)) > most;
+        prop_assert_eq!(found > count(IN4), is_cut);
     }
 
     /// The error quotes one segment, whose length is the one that its headers name.
@@ -178,6 +209,10 @@ proptest! {
             let (packet, said) = shape.made(flow);
             let segment = cut(&packet, &said).remove(0);
             let found = refused(&packet, &said, &params);
+            if flow == OUT6 && shape.is_too_long() && refused(&segment, &VirtioNetHdr::default(), &params).is_none() {
+                prop_assert_eq!(found.map(|(found, _)| found), Some("Drop(SuperPacketTooLong)".to_owned()));
+                continue;
+            }
             let expected = refused(&segment, &VirtioNetHdr::default(), &params);
             prop_assert_eq!(found.is_some(), expected.is_some());
             let (Some((found, error)), Some((expected, expected_error))) = (found, expected) else { continue };
@@ -193,7 +228,7 @@ proptest! {
     /// A connection ends once, with the last segment, whatever becomes of the others.
     #[test]
     fn flags_that_count_once_are_seen_once_and_leave_once(shape in shape(), lowest_ipv6_mtu in 1280_u16..3000) {
-        let shape = Shape { tcp: true, flags: shape.flags | FIN | CWR, ..shape };
+        let shape = Shape { tcp: true, flags: shape.flags | FIN | CWR, length: shape.length.min(65_400), ..shape };
         let params = Params { lowest_ipv6_mtu, ..Params::DEFAULT };
         for flow in [OUT6, IN4] {
             let (packet, said) = shape.made(flow);

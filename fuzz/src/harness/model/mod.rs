@@ -159,7 +159,8 @@ impl Head<'_> {
         wrong: &mut Vec<DropReason>,
     ) -> Vec<u8> {
         let Ok(total) = u16::try_from(20 + promised) else {
-            wrong.push(DropReason::TooBig);
+            let fits = 20 + size <= 65_535;
+            wrong.push(if fits { DropReason::SuperPacketTooLong } else { DropReason::TooBig });
             return vec![0; 20];
         };
         let (identification, flags) = match self.ip.place {
