@@ -35,8 +35,7 @@ pub(crate) fn six(
     params: &Params,
 ) -> Outcome {
     let mut storage = storage(packet);
-    let mut checked =
-        Ipv6Packet::check_offloaded(&mut storage, HEADROOM..HEADROOM + packet.len(), offload)?;
+    let mut checked = Ipv6Packet::check_offloaded(&mut storage, HEADROOM..HEADROOM + packet.len(), offload)?;
     let (segments, mut asked) = (checked.segments(), Vec::new());
     let give = |count| {
         asked.push(count);
