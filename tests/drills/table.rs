@@ -172,7 +172,16 @@ pub(crate) const ELSEWHERE: (&[Nat], &[easy_tun::faults::Point], &[rtnl::faults:
             Nat::SynTake,
             Nat::SynOverdue,
         ],
-        &[Tun::Open, Tun::Attach, Tun::Persist, Tun::SetHeader, Tun::SetOffload, Tun::Wait],
+        &[
+            Tun::Open,
+            Tun::Attach,
+            Tun::Persist,
+            Tun::SetHeader,
+            Tun::SetOffload,
+            Tun::SetSendBuffer,
+            Tun::Wait,
+            Tun::Full,
+        ],
         &[Net::AddAddress, Net::RemoveAddress, Net::RemoveRoute, Net::RemoveLink],
     )
 };

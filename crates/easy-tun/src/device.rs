@@ -140,6 +140,12 @@ impl DeviceBuilder {
         }
         let offloads = offloads(if header { self.offloads } else { Offloads::empty() }, header, &queues[0])
             .map_err(|errno| Error::system(format!("setting the offloads of {name}"), errno))?;
+        if adopted {
+            // A queue that was kept has the limit that was set on it, and one that is attached now has none: the limit is each queue's. The call
+            // sets it for all that are attached.
+            sys::unlimit_send_buffer(queues[0].as_fd())
+                .map_err(|errno| Error::system(format!("setting the send buffer of {name}"), errno))?;
+        }
         let device = Device { control, name, index, queues, adopted, offloads };
         device.set_persist(self.persist)?;
         Ok(device)

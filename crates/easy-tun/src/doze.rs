@@ -31,7 +31,7 @@ impl Bed {
 /// again.
 ///
 /// Meanwhile the queue's other calls may wait too: [`QueueHandle::try_read`] for a packet, and [`QueueHandle::try_write`] on a device
-/// whose send buffer somebody has limited (`TUNSETSNDBUF`).
+/// whose send buffer somebody limits (`TUNSETSNDBUF`). A limit that was set before the device was adopted is taken away.
 #[derive(Debug)]
 pub struct Doze<'q> {
     queue: &'q QueueHandle,

@@ -8,7 +8,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::doze::Bed;
-use crate::faults::Point;
+use crate::faults::{self, Point};
 use crate::{HEADER, OpenQueue, PacketIo, Written, sys};
 
 // A deleted device announces itself by an error and not by something to read, so both are waited for. They are tried
@@ -143,6 +143,9 @@ pub(crate) fn read_at_once(queue: &QueueHandle, buffer: &mut [u8]) -> io::Result
     /// -1: there is no position.
     const NOWHERE: u64 = u64::MAX;
     sys::unless_refused(Point::Read)?;
+    if faults::is_unknown(faults::NOWAIT) {
+        return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+    }
     blocked(unless_interrupted(|| {
         let mut parts = [IoSliceMut::new(buffer)];
         rustix::io::preadv2(&queue.fd, &mut parts, NOWHERE, ReadWriteFlags::NOWAIT)
@@ -157,6 +160,9 @@ fn read(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
 
 fn write(fd: &OwnedFd, frame: &[u8]) -> io::Result<usize> {
     sys::unless_refused(Point::Write)?;
+    if faults::strikes(Point::Full) {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
     unless_interrupted(|| rustix::io::write(fd, frame))
 }
 

@@ -28,6 +28,7 @@ nix::ioctl_write_int!(tun_set_offload, b'T', 208);
 
 mod raw {
     nix::ioctl_read!(tun_get_features, b'T', 207, libc::c_uint);
+    nix::ioctl_write_ptr!(tun_set_send_buffer, b'T', 212, libc::c_int);
     nix::ioctl_write_ptr!(tun_set_header, b'T', 216, libc::c_int);
     nix::ioctl_write_ptr_bad!(
         tun_set_iff,
@@ -79,6 +80,9 @@ pub(crate) fn set_persist(queue: BorrowedFd<'_>, persist: bool) -> nix::Result<(
 
 /// Whether this kernel can put a `virtio_net_hdr` in front of packets.
 pub(crate) fn knows_header(node: BorrowedFd<'_>) -> bool {
+    if faults::is_unknown(faults::HEADER) {
+        return false;
+    }
     let mut features = 0;
     // SAFETY: the kernel writes one unsigned integer, which `features` is.
     let answer = unsafe { raw::tun_get_features(node.as_raw_fd(), &raw mut features) };
@@ -97,8 +101,21 @@ pub(crate) fn set_header(queue: BorrowedFd<'_>) -> nix::Result<()> {
 /// Sets what the kernel may leave to us; `EINVAL` if it does not know one of these.
 pub(crate) fn set_offload(queue: BorrowedFd<'_>, mask: libc::c_uint) -> nix::Result<()> {
     unless_refused(Point::SetOffload)?;
+    if faults::is_unknown(mask) {
+        return Err(nix::errno::Errno::EINVAL);
+    }
     // SAFETY: the argument is a plain integer.
     unsafe { tun_set_offload(queue.as_raw_fd(), libc::c_ulong::from(mask)) }.map(drop)
+}
+
+/// Lets any number of bytes that were written be under way: with the limit that whoever had the device before may have set, a write waits
+/// where reads of its queue do.
+pub(crate) fn unlimit_send_buffer(queue: BorrowedFd<'_>) -> nix::Result<()> {
+    unless_refused(Point::SetSendBuffer)?;
+    // What a queue begins with (`tun_chr_open` in `drivers/net/tun.c`).
+    let unlimited = libc::c_int::MAX;
+    // SAFETY: the kernel reads one integer, which lives until the call is over.
+    unsafe { raw::tun_set_send_buffer(queue.as_raw_fd(), &raw const unlimited) }.map(drop)
 }
 
 /// Whether reads and writes of this descriptor answer at once instead of waiting. The flag belongs to the open file: all who have it

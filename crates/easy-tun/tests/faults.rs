@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::fd::AsFd as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use easy_tun::faults::{Point, arm, struck};
-use easy_tun::{Device, DeviceBuilder, Error, Offloads};
+use easy_tun::faults::{HEADER, NOWAIT, Point, arm, forget, struck};
+use easy_tun::{Device, DeviceBuilder, Error, Offloads, Written};
 use netlab::{Namespace, kernel_tests_possible};
 
 fn build() -> Result<Device, Error> {
@@ -26,12 +27,26 @@ const MAKING: [(Point, &str); 5] = [
     (Point::Persist, "setting the persistence of tun0"),
 ];
 
+/// And where one is adopted.
+const ADOPTING: (Point, &str) = (Point::SetSendBuffer, "setting the send buffer of tun0");
+
 /// And where it is used.
 const USING: [Point; 3] = [Point::Wait, Point::Read, Point::Write];
 
+/// What is no error.
+const FULL: Point = Point::Full;
+
+/// Faults are the whole process's.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn a_refused_call_of_the_kernel_is_named_and_the_next_one_works() {
-    assert_eq!(Point::ALL.len(), MAKING.len() + USING.len(), "each point has its case here");
+    assert_eq!(Point::ALL.len(), MAKING.len() + 1 + USING.len() + 1, "each point has its case here");
+    let _alone = alone();
     if !kernel_tests_possible() {
         return;
     }
@@ -46,7 +61,13 @@ fn a_refused_call_of_the_kernel_is_named_and_the_next_one_works() {
             assert!(!device.adopted(), "{point:?} has left a device behind");
             device.set_persist(false).unwrap();
         }
+        let (point, words) = ADOPTING;
+        drop(build().unwrap());
+        arm(point, 1);
+        let text = text(&build().expect_err("it was refused"));
+        assert!(text.contains(words) && text.contains("os error 5"), "{text}");
         let device = build().unwrap();
+        assert!(device.adopted() && struck(point) == 1);
         let queue = device.queue(0).unwrap();
         let mut buffer = vec![0; 70_000];
         let is_eio = |error: std::io::Error| error.raw_os_error() == Some(5);
@@ -63,6 +84,82 @@ fn a_refused_call_of_the_kernel_is_named_and_the_next_one_works() {
         for point in USING {
             assert_eq!(struck(point), 1, "{point:?}");
         }
+        arm(FULL, 1);
+        assert_eq!(queue.try_write(&[0; 60]).unwrap(), Written::WouldBlock);
+        assert_eq!(struck(FULL), 1);
         device.set_persist(false).unwrap();
+    });
+}
+
+/// The kernel says of a set of offloads only that something in it is unknown, so what came to Linux last is given up first.
+#[test]
+fn of_the_offloads_a_kernel_gets_those_that_it_knows() {
+    let _alone = alone();
+    if !kernel_tests_possible() {
+        return;
+    }
+    let usable = Offloads::all() - Offloads::USO;
+    let (uso4, tso) = (0x20, Offloads::TSO4 | Offloads::TSO6);
+    assert_eq!(Offloads::USO.bits(), uso4 | 0x40);
+    for (unknown, wanted, granted) in [
+        (0, Offloads::all(), Offloads::all()),
+        (Offloads::USO.bits(), Offloads::all(), usable),
+        (uso4, Offloads::all(), usable),
+        (Offloads::TSO_ECN.bits(), Offloads::all(), usable - Offloads::TSO_ECN),
+        ((Offloads::USO | Offloads::TSO_ECN).bits(), Offloads::all(), usable - Offloads::TSO_ECN),
+        (Offloads::TSO4.bits(), Offloads::all(), Offloads::CHECKSUM),
+        (tso.bits(), Offloads::TSO6, Offloads::CHECKSUM),
+        (Offloads::USO.bits(), Offloads::TSO6, Offloads::TSO6 | Offloads::CHECKSUM),
+        (Offloads::CHECKSUM.bits(), Offloads::all(), Offloads::empty()),
+    ] {
+        Namespace::new("unknown").unwrap().run(|| {
+            forget(unknown);
+            let device = DeviceBuilder::new("tun0").offloads(wanted).build().unwrap();
+            forget(0);
+            assert_eq!(device.offloads(), granted, "{wanted} of a kernel without {unknown:#x}");
+            assert_eq!(device.queues()[0].header(), easy_tun::HEADER, "the header has nothing to do with it");
+        });
+    }
+}
+
+#[test]
+fn a_kernel_that_knows_no_header_gives_bare_packets_and_no_offloads() {
+    let _alone = alone();
+    if !kernel_tests_possible() {
+        return;
+    }
+    Namespace::new("bare").unwrap().run(|| {
+        forget(HEADER);
+        let device = build().unwrap();
+        assert_eq!((device.offloads(), device.queues()[0].header()), (Offloads::empty(), 0));
+        drop(device);
+        // One that was left with both has neither when it is adopted.
+        forget(0);
+        assert_eq!(build().unwrap().offloads(), Offloads::all());
+        forget(HEADER);
+        let device = build().unwrap();
+        forget(0);
+        assert!(device.adopted());
+        assert_eq!((device.offloads(), device.queues()[0].header()), (Offloads::empty(), 0));
+        device.set_persist(false).unwrap();
+    });
+}
+
+#[test]
+fn a_kernel_that_cannot_look_for_more_without_waiting_says_so_once_and_for_all() {
+    let _alone = alone();
+    if !kernel_tests_possible() {
+        return;
+    }
+    Namespace::new("nowait").unwrap().run(|| {
+        let device = DeviceBuilder::new("tun0").build().unwrap();
+        let queue = device.queue(0).unwrap();
+        let mut buffer = vec![0; 2000];
+        let doze = queue.doze(|| false).unwrap().unwrap();
+        assert_eq!(doze.read_more(&mut buffer).unwrap(), None);
+        forget(NOWAIT);
+        let refused = doze.read_more(&mut buffer).unwrap_err();
+        forget(0);
+        assert_eq!(refused.kind(), std::io::ErrorKind::Unsupported);
     });
 }
