@@ -81,3 +81,51 @@ pub(super) fn offloads(settings: &Settings, granted: Offloads, log: &Logger) {
             "refused" => %refused);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use slog::Drain as _;
+
+    use super::*;
+    use crate::config::Partial;
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn said(granted: Offloads) -> String {
+        let kept = Kept::default();
+        let drain = slog_term::FullFormat::new(slog_term::PlainSyncDecorator::new(kept.clone())).build();
+        let log = Logger::root(drain.fuse(), o!());
+        let settings = Partial::default().configure(vec![]).unwrap().settings;
+        offloads(&settings, granted, &log);
+        String::from_utf8(kept.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn offloads_that_the_kernel_does_not_know_are_named_and_what_is_not_joined_for_it() {
+        let all = said(Offloads::all());
+        assert!(all.contains("joined_udp: true") && all.contains("joined_tcp: true"), "{all}");
+        assert!(!all.contains("refused"), "{all}");
+        let fewer = said(Offloads::all() - Offloads::USO - Offloads::TSO_ECN);
+        assert!(fewer.contains("joined_udp: false") && fewer.contains("joined_tcp: true"), "{fewer}");
+        assert!(fewer.contains("on: checksum, tso4, tso6"), "{fewer}");
+        assert!(fewer.contains("refused: tso_ecn, uso"), "{fewer}");
+        let none = said(Offloads::empty());
+        assert!(none.contains("on: none") && none.contains("joined_tcp: false"), "{none}");
+        assert!(none.contains("refused: checksum, tso4, tso6, tso_ecn, uso"), "{none}");
+    }
+}

@@ -209,10 +209,12 @@ impl Lab {
 
     /// Ends a concern and lets it not start again before [`Self::release`].
     pub(crate) fn hold_down(&self, concern: Concern) {
+        let refused = Exit::CannotStart(String::new()).kind();
+        // It may have been held down before.
+        let before = self.status(concern).exits[refused];
         self.faults(concern).arm(Point::Build, u32::MAX);
         assert_eq!(self.inject(concern, Inject::Stop, PATIENCE), Ok(()));
-        let refused = Exit::CannotStart(String::new()).kind();
-        eventually("it refuses to start", || (self.status(concern).exits[refused] > 0).then_some(()));
+        eventually("it refuses to start", || (self.status(concern).exits[refused] > before).then_some(()));
         assert_eq!(self.inject(concern, Inject::Nothing, PATIENCE), Err(Unavailable::Absent), "{concern}");
     }
 
