@@ -20,6 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use easy_tun::Offloads;
 use easy_tun::faults::{HEADER, NOWAIT, Point, arm, forget, struck};
 use netlab::{Direction, Server, Topology, bulk_transfer};
+use protomask::actors::tun::MOST_FAILED_READS;
 use protomask::datapath::{Counters, Refusal};
 use protomask::supervision::Concern;
 
@@ -50,6 +51,39 @@ fn start() -> Option<Lab> {
 
 fn sum(lab: &Lab, count: fn(&Counters) -> u64) -> u64 {
     lab.shared.desks.iter().map(|desk| count(&desk.counters)).sum()
+}
+
+/// A read fails where the kernel cannot describe a packet, which is gone then: that is no reason to let all others wait.
+#[test]
+fn reads_that_fail_are_counted_and_only_many_in_a_row_end_the_worker() {
+    let _alone = alone();
+    let Some(lab) = start() else { return };
+    let read_errors = |lab: &Lab| sum(lab, |all| all.read_errors.get());
+    let mut flow = Flow::new(&lab);
+    lull(&lab, &mut flow);
+    for failures in [1, MOST_FAILED_READS - 1, MOST_FAILED_READS - 1] {
+        let before = read_errors(&lab);
+        arm(Point::Read, failures);
+        eventually("all of them were met", || {
+            flow.exchange(1);
+            (read_errors(&lab) == before + u64::from(failures)).then_some(())
+        });
+        // A packet ends the row.
+        flow.exchange(1);
+    }
+    assert_eq!(lab.status(Concern::Tun).generation, 1);
+    lull(&lab, &mut flow);
+    let before = read_errors(&lab);
+    arm(Point::Read, MOST_FAILED_READS);
+    // The first may be taken by a read that slept already. The next one meets them.
+    let waits = [flow.send(), flow.send()];
+    for number in waits {
+        flow.comes(number);
+    }
+    lab.wait_for_generation(Concern::Tun, 2);
+    assert_eq!(read_errors(&lab), before + u64::from(MOST_FAILED_READS));
+    lull(&lab, &mut flow);
+    lab.end();
 }
 
 /// Datagrams that wait in the device's queue while there is no worker, and are joined by the one that reads them.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::Ipv6Net;
+use protomask::actors::tun::MOST_FAILED_READS;
 use protomask::supervision::faults::{Inject, Point};
 use protomask::supervision::{Concern, Exit, State, Unavailable};
 use rtnl::{Change, Handle};
@@ -39,6 +40,7 @@ impl Fault {
             Self::Nat(point) => format!("nat {point:?}"),
             Self::Changed(point) => format!("{point:?}"),
             Self::Tun(point) => format!("device {point:?}"),
+            Self::Reads => "device Read, many".to_owned(),
             Self::Net(point) => format!("netlink {point:?}"),
         }
     }
@@ -51,6 +53,8 @@ impl Fault {
             Self::Nat(point) => fast_nat::faults::arm(point, times),
             Self::Changed(point) => protomask::faults::arm(point, times),
             Self::Tun(point) => easy_tun::faults::arm(point, times),
+            // However two workers share them, one gets as many in a row as end it, and what is left ends no successor.
+            Self::Reads => easy_tun::faults::arm(easy_tun::faults::Point::Read, 2 * MOST_FAILED_READS - 1),
             Self::Net(point) => rtnl::faults::arm(point, times),
         }
     }
@@ -63,6 +67,7 @@ impl Fault {
             Self::Nat(point) => fast_nat::faults::struck(point),
             Self::Changed(point) => protomask::faults::struck(point),
             Self::Tun(point) => easy_tun::faults::struck(point),
+            Self::Reads => easy_tun::faults::struck(easy_tun::faults::Point::Read),
             Self::Net(point) => rtnl::faults::struck(point),
         }
     }
@@ -88,9 +93,9 @@ impl Fault {
         use easy_tun::faults::Point as Tun;
         use rtnl::faults::Point as Net;
         match self {
-            Self::None | Self::State(_) | Self::Tun(Tun::Write) => false,
+            Self::None | Self::State(_) | Self::Tun(Tun::Read | Tun::Write) => false,
             Self::Handler(_, inject) => inject_late(inject) != Some(LATE),
-            Self::At(..) | Self::Nat(_) | Self::Changed(_) | Self::Tun(_) => true,
+            Self::At(..) | Self::Nat(_) | Self::Changed(_) | Self::Tun(_) | Self::Reads => true,
             Self::Net(point) => matches!(point, Net::Open | Net::Watch | Net::Event),
         }
     }

@@ -24,6 +24,8 @@ pub(crate) enum Fault {
     Changed(Changed),
     /// A call of the kernel for the device is refused.
     Tun(easy_tun::faults::Point),
+    /// Reading the device is refused until a worker gives up.
+    Reads,
     /// A call of the kernel for links and routes is refused.
     Net(rtnl::faults::Point),
 }
@@ -119,6 +121,7 @@ pub(crate) fn shared() -> Vec<Drill> {
         drill(Fault::Changed(Changed::Given), Cause::Traffic),
         drill(Fault::At(Concern::Tun, Point::Worker), Cause::Traffic),
         drill(Fault::Tun(easy_tun::faults::Point::Read), Cause::Traffic),
+        drill(Fault::Reads, Cause::Traffic),
         drill(Fault::Tun(easy_tun::faults::Point::Write), Cause::Traffic),
         drill(Fault::Net(Net::Open), Cause::Restart(Concern::Routes)),
         drill(Fault::Net(Net::Watch), Cause::Restart(Concern::Routes)),

@@ -21,7 +21,7 @@ use futures::future::LocalBoxFuture;
 use slog::{Logger, error, info, o};
 
 pub use messages::WorkerEnded;
-pub use worker::Seat;
+pub use worker::{MOST_FAILED_READS, Seat};
 
 use crate::shared::Shared;
 use crate::supervision::faults::Point;

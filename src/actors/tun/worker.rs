@@ -99,9 +99,15 @@ struct Worker<'s> {
     /// The bell has rung since somebody looked at what it rings for; a worker that begins does not know what its predecessor has left.
     is_called: bool,
     warmer: Warmer,
+    /// Reads that have failed since one brought a packet.
+    failed_reads: u32,
     hands: Hands<'s>,
     scheduling: Scheduling,
 }
+
+/// So many reads in a row that fail end a worker, and all with it. Fewer are only counted: a read also fails where the kernel has a packet
+/// that it cannot describe, and throws it away (`EINVAL`).
+pub const MOST_FAILED_READS: u32 = 64;
 
 /// Fragments are looked after at most this often.
 const LEAST_PATIENCE: Duration = Duration::from_millis(100);
@@ -120,6 +126,7 @@ impl<'s> Worker<'s> {
             doze: None,
             is_called: true,
             warmer,
+            failed_reads: 0,
             hands: Hands::new(seat),
             scheduling: Scheduling::begin(clock::now(), &seat.shared.log),
         }
@@ -279,11 +286,12 @@ impl<'s> Worker<'s> {
         Ok(())
     }
 
-    /// Puts a frame that was read into the batch; `false` if there was none.
+    /// Puts a frame that was read into the batch; `false` if there was none, or if the read failed and may do better next time.
     fn accept(&mut self, read: io::Result<Option<usize>>) -> io::Result<bool> {
         let counters = &self.seat.desk().counters;
         match read {
             Ok(Some(length)) => {
+                self.failed_reads = 0;
                 if !self.batch.push(length) {
                     // No kernel has a packet that does not fit; if one has, it is not lost without a word.
                     counters.dropped(Refusal::NotIp.into());
@@ -293,7 +301,9 @@ impl<'s> Worker<'s> {
             Ok(None) => Ok(false),
             Err(error) => {
                 counters.read_errors.add(1);
-                Err(error)
+                self.failed_reads += 1;
+                let is_gone = error.raw_os_error() == Some(libc::EBADFD);
+                if is_gone || self.failed_reads >= MOST_FAILED_READS { Err(error) } else { Ok(false) }
             }
         }
     }
