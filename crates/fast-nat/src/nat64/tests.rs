@@ -193,3 +193,42 @@ fn a_lock_that_is_not_given_back_is_seen() {
     });
     assert!(!nat.is_stuck(patience));
 }
+
+/// Each shard costs a lock: without any session they are left alone, but for a look now and then, so that the wheels keep up.
+#[test]
+fn expiry_leaves_shards_alone_while_there_is_no_session_and_is_in_time_for_one_that_begins_then() {
+    // Shorter than the quiet.
+    let udp = Duration::from_secs(2);
+    let timers = Timers { udp, ..Timers::DEFAULT };
+    let nat = Nat64::new(NatConfig { timers, ..NatConfig::default() }).unwrap();
+    let mut pool = pool();
+    let swept = |nat: &Nat64| -> Vec<u32> {
+        let mut ticks: Vec<_> = nat.shards.iter().map(|cell| cell.swept.load(Ordering::Relaxed)).collect();
+        ticks.dedup();
+        ticks
+    };
+    let (first, quiet) = (at(100), Duration::from_secs(5));
+    expire(&nat, first);
+    assert_eq!(swept(&nat), [tick(first)], "all were looked at once");
+    expire(&nat, first + Duration::from_millis(4900));
+    assert_eq!(swept(&nat), [tick(first)], "none is looked at again");
+    expire(&nat, first + quiet);
+    assert_eq!(swept(&nat), [tick(first + quiet)], "but for now and then");
+
+    // A session that begins in the quiet time.
+    let begun = first + quiet + Duration::from_secs(1);
+    let mapped = send(&nat, &mut pool, &flow(Protocol::Udp, 1, 40_000), Signal::None, begun);
+    let lasts = |after: Duration| {
+        expire(&nat, begun + after);
+        nat.session(mapped.session.unwrap()).is_some()
+    };
+    assert!(lasts(Duration::from_millis(100)) && lasts(udp));
+    assert!(!lasts(udp + Duration::from_secs(1)), "it ends in its time");
+    assert_eq!(nat.session_count(), 0);
+    // With the last one the quiet begins again.
+    let then = begun + udp + Duration::from_secs(1);
+    expire(&nat, then + quiet);
+    let looked = swept(&nat);
+    expire(&nat, then + quiet + Duration::from_secs(1));
+    assert_eq!(swept(&nat), looked);
+}
