@@ -8,7 +8,7 @@ use serde_json::Value;
 use slog::{Logger, debug, warn};
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
@@ -100,10 +100,11 @@ impl Server {
                             }
                         },
                         Ok(command) => {
-                            if command.is_list() {
-                                turn = lists.acquire().await.ok();
-                            }
-                            answers::answer(&self.shared, &self.birth, command, &self.log).await
+                            let is_list = command.is_list();
+                            let answer = answers::answer(&self.shared, &self.birth, command, &self.log);
+                            let (result, held) = in_turn(lists, is_list, answer).await;
+                            turn = held;
+                            result
                         }
                         Err(failure) => Err(failure),
                     };
@@ -169,6 +170,16 @@ impl Server {
     }
 }
 
+/// Makes an answer; a list when it is its turn, which comes back with it.
+async fn in_turn<T>(
+    lists: &Semaphore,
+    is_list: bool,
+    make: impl Future<Output = T>,
+) -> (T, Option<SemaphorePermit<'_>>) {
+    let turn = if is_list { lists.acquire().await.ok() } else { None };
+    (make.await, turn)
+}
+
 /// An answer is made of maps with text for keys: it has a JSON form.
 fn text(answer: &Answer) -> Option<String> {
     serde_json::to_string(answer).ok()
@@ -182,5 +193,39 @@ fn may_ask(peer: Option<&UCred>, own: u32) -> Result<(), String> {
             Err(format!("user {uid} may not control this router; root and its own user ({own}) may"))
         }
         None => Err("the kernel does not say who asks".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::future::join_all;
+
+    use super::*;
+
+    /// How many of 32 answers are being made, or wait to become text, at a time.
+    async fn at_a_time(is_list: bool) -> usize {
+        let lists = Semaphore::new(Bounds::default().lists);
+        let (made, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let answer = || async {
+            let make = async {
+                most.fetch_max(made.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+            };
+            let ((), turn) = in_turn(&lists, is_list, make).await;
+            tokio::task::yield_now().await;
+            made.fetch_sub(1, Ordering::SeqCst);
+            drop(turn);
+        };
+        join_all((0..32).map(|_| answer())).await;
+        assert_eq!(made.load(Ordering::SeqCst), 0);
+        most.load(Ordering::SeqCst)
+    }
+
+    #[tokio::test]
+    async fn two_lists_are_made_at_a_time_and_whatever_else_is_asked_waits_for_none() {
+        assert_eq!(at_a_time(true).await, 2);
+        assert_eq!(at_a_time(false).await, 32);
     }
 }
