@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use netlab::Namespace;
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::PATIENCE;
@@ -45,6 +46,8 @@ impl Sniffer {
         let all = Protocol::from(i32::from((libc::ETH_P_ALL as u16).to_be()));
         let socket = namespace.run(|| Socket::new(Domain::PACKET, Type::DGRAM, Some(all)).unwrap());
         socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        // What comes at once must not be lost before it is looked at.
+        setsockopt(&socket, RcvBufForce, &(64 << 20)).unwrap();
         Self(socket)
     }
 

@@ -13,6 +13,7 @@ mod common;
 mod adopting;
 mod bulk;
 mod corrupted;
+mod ecn;
 mod endings;
 mod joining;
 mod lab;

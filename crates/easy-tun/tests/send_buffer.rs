@@ -7,14 +7,16 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use easy_tun::{Device, DeviceBuilder, HeldQueue};
 use netlab::{Namespace, kernel_tests_possible};
 
-nix::ioctl_read!(tun_get_send_buffer, b'T', 211, libc::c_int);
-nix::ioctl_write_ptr!(tun_set_send_buffer, b'T', 212, libc::c_int);
+mod raw {
+    nix::ioctl_read!(tun_get_send_buffer, b'T', 211, libc::c_int);
+    nix::ioctl_write_ptr!(tun_set_send_buffer, b'T', 212, libc::c_int);
+}
 
 fn limits(device: &Device) -> Vec<i32> {
     let limit = |queue: &std::sync::Arc<easy_tun::QueueHandle>| {
         let mut limit = 0;
         // SAFETY: the kernel writes one integer, which `limit` is.
-        unsafe { tun_get_send_buffer(queue.as_fd().as_raw_fd(), &raw mut limit) }.unwrap();
+        unsafe { raw::tun_get_send_buffer(queue.as_fd().as_raw_fd(), &raw mut limit) }.unwrap();
         limit
     };
     device.queues().iter().map(limit).collect()
@@ -22,7 +24,7 @@ fn limits(device: &Device) -> Vec<i32> {
 
 fn limit(device: &Device) {
     // SAFETY: the kernel reads one integer.
-    unsafe { tun_set_send_buffer(device.queues()[0].as_fd().as_raw_fd(), &raw const LITTLE) }.unwrap();
+    unsafe { raw::tun_set_send_buffer(device.queues()[0].as_fd().as_raw_fd(), &raw const LITTLE) }.unwrap();
     assert_eq!(limits(device), [LITTLE; 2], "it is set for all queues");
 }
 

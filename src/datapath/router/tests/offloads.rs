@@ -166,6 +166,70 @@ fn identifications_are_taken_for_packets_that_leave_without_df_and_for_no_others
     assert_eq!(lab.identifications.range(1), first.wrapping_add(2), "one was taken meanwhile");
 }
 
+/// A TCP super-packet of a shared host, with these flags.
+fn tcp_super_packet(flags: u8, ecn: bool) -> (Vec<u8>, VirtioNetHdr) {
+    let mut packet = Vec::new();
+    PacketBuilder::ipv6(HOST.octets(), shared::remote().octets(), 64)
+        .tcp(40_000, 443, 2, 1000)
+        .write(&mut packet, &[7; ALL])
+        .unwrap();
+    packet[53] = flags;
+    let gso_type = VirtioNetHdr::GSO_TCPV6 | if ecn { VirtioNetHdr::GSO_ECN } else { 0 };
+    let said = VirtioNetHdr {
+        flags: VirtioNetHdr::NEEDS_CSUM,
+        gso_type,
+        hdr_len: 60,
+        gso_size: PAYLOAD as u16,
+        csum_start: 40,
+        csum_offset: 16,
+    };
+    (packet, said)
+}
+
+/// A router with an established connection, and what is left of the session after a super-packet with these flags.
+fn after(flags: u8, ecn: bool) -> (Lab, fast_nat::nat64::SessionView) {
+    let mut lab = shared::established();
+    let (packet, said) = tcp_super_packet(flags, ecn);
+    let (verdict, out) = lab.process_offloaded(&packet, &said, at(3));
+    assert_eq!((verdict, out.len()), (Verdict::Forward, 1));
+    assert_eq!(out[0][33], flags, "each flag is there, for the kernel to give it to the right segment");
+    let mut sessions = lab.tables.nat.sessions();
+    let session = sessions.next().unwrap();
+    assert!(sessions.next().is_none());
+    drop(sessions);
+    (lab, session)
+}
+
+/// No kernel makes one, but a machine behind a virtual card may: a reset counts once, whatever it is cut into.
+#[test]
+fn a_reset_in_a_super_packet_ends_its_session_once() {
+    use fast_nat::nat64::SessionState;
+    let (_, session) = after(0x10, false);
+    assert_eq!(session.state, SessionState::Established);
+    let packets = session.packets[0];
+    for flags in [0x14, 0x04] {
+        let (lab, session) = after(flags, false);
+        assert_eq!((session.state, session.packets[0]), (SessionState::Trans, packets), "{flags:#x}");
+        // Only for as long as a host may need to say that it is there all the same (RFC 6146 section 3.5.2.2).
+        let later = |seconds: u64| {
+            while lab.tables.nat.expire(at(seconds * 1000), 256) {}
+            lab.tables.nat.session(session.reference).is_some()
+        };
+        assert!(later(240) && !later(245), "{flags:#x}");
+        assert_eq!(lab.tables.nat.session_count(), 0);
+    }
+}
+
+#[test]
+fn what_a_super_packet_says_of_congestion_changes_nothing_for_its_session() {
+    use fast_nat::nat64::SessionState;
+    // CWR, and ECE.
+    for (flags, ecn) in [(0x90, true), (0x90, false), (0x50, false), (0xd0, true)] {
+        let (_, session) = after(flags, ecn);
+        assert_eq!(session.state, SessionState::Established, "{flags:#x}");
+    }
+}
+
 /// The segment size that a SYN announces.
 fn mss(packet: &[u8]) -> u16 {
     let sliced = SlicedPacket::from_ip(packet).unwrap();
