@@ -1,8 +1,9 @@
 //! Datagrams of a flow stay in their order, whatever of it is joined and whatever flows come between.
 
-use crate::common::Lab;
+use crate::common::{Lab, Router};
 use crate::lab::{
-    Ends, POOLS, Way, assert_arrive, assert_silent, datagram, send_as_one, send_each, start, while_held,
+    Ends, POOLS, SHARED, Way, assert_arrive, assert_silent, datagram, send_as_one, send_each, start,
+    while_held,
 };
 
 const FLOWS: usize = 8;
@@ -11,6 +12,9 @@ const FLOWS: usize = 8;
 const EACH: usize = 32;
 
 const ROUNDS: usize = 2;
+
+/// The same where both ways go at a time: all of it fits one queue.
+const MIXED: usize = 24;
 
 /// A length that is often that of the datagram before it, and often not (a linear congruential generator).
 fn lengths(flow: usize) -> impl Iterator<Item = usize> {
@@ -92,6 +96,50 @@ fn what_came_whole_what_is_joined_and_what_is_in_fragments_keep_their_order() {
             assert_arrive(ends.receiver(way), &expected, &format!("{way:?}"));
             assert_silent(ends.receiver(way), &format!("{way:?}"));
         }
+        router.end();
+    }
+}
+
+/// Where nobody says how many queues, and where there are more than processors.
+#[test]
+fn steady_flows_keep_their_order_with_several_workers_too() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    for queues in [&[][..], &["--num-queues", "4"]] {
+        let lab = Lab::new();
+        let router = Router::start(&lab, &[&SHARED[..], queues].concat());
+        let flows: Vec<Ends> =
+            (0..FLOWS as u16).map(|flow| Ends::open(&lab, 4000 + flow, 7000 + flow)).collect();
+        for round in 0..ROUNDS * 4 {
+            // Both ways of each flow belong to one worker then, for three seconds.
+            for flow in &flows {
+                for way in Way::BOTH {
+                    let one = [datagram(round, 500)];
+                    send_each(flow.sender(way), &one);
+                    assert_arrive(flow.receiver(way), &one, "before");
+                }
+            }
+            let sent: Vec<Vec<Vec<u8>>> = (0..FLOWS)
+                .map(|flow| (0..MIXED).zip(lengths(flow)).map(|(at, length)| datagram(at, length)).collect())
+                .collect();
+            for number in 0..MIXED {
+                for (flow, datagrams) in flows.iter().zip(&sent) {
+                    for way in Way::BOTH {
+                        flow.sender(way).send(&datagrams[number]).unwrap();
+                    }
+                }
+            }
+            for (number, (flow, datagrams)) in flows.iter().zip(&sent).enumerate() {
+                for way in Way::BOTH {
+                    let what = format!("{queues:?}, {way:?}, round {round}, flow {number}");
+                    assert_arrive(flow.receiver(way), datagrams, &what);
+                    assert_silent(flow.receiver(way), &what);
+                }
+            }
+        }
+        let metrics = router.metrics();
+        assert_eq!(metrics.all_dropped(), 0, "{metrics:?}");
         router.end();
     }
 }
