@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -215,4 +217,66 @@ fn health_readiness_and_metrics_are_served_and_other_paths_are_not() {
     // Loopback only: the world does not see it.
     let outside = http_get(lab.client(), (Topology::ROUTER_V6, HTTP.port()).into(), "/metrics", PATIENCE);
     assert_eq!(outside.unwrap_err().raw_os_error(), Some(libc::ECONNREFUSED));
+}
+
+/// What a thread has used of a processor, in nanoseconds, and how often it went to sleep. By its name and number.
+fn threads(router: &Router) -> BTreeMap<String, (u64, u64)> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", router.process().pid())).unwrap();
+    let used = tasks.filter_map(|task| {
+        let task = task.unwrap().path();
+        // One that has ended meanwhile has no files any more.
+        let read = |file: &str| fs::read_to_string(task.join(file)).ok();
+        let (name, status, schedule) = (read("comm")?, read("status")?, read("schedstat")?);
+        let slept = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        let busy = schedule.split(' ').next()?;
+        let number = task.file_name()?.to_string_lossy().into_owned();
+        Some((format!("{} {number}", name.trim()), (busy.parse().ok()?, slept.trim().parse().ok()?)))
+    });
+    used.collect()
+}
+
+/// How long an idle router is looked at.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// The kernel has something to say on a new device now and then: a stretch without that comes soon.
+const STRETCHES: usize = 30;
+
+/// What all threads of an idle router may do together in a second of that time. Measured: less than 40 times asleep. Who were to poll
+/// without pause would do so many thousand times.
+const MOST_SLEEPS: u64 = 400;
+
+#[test]
+fn workers_without_packets_use_no_processor_and_nobody_else_uses_much() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let mut router = Router::start(&lab, &PLAIN);
+    // They have had something to do: what is left of that is to be seen too.
+    assert!(pings(&lab));
+    let mut seen = Vec::new();
+    let quiet = (0..STRETCHES).find_map(|_| {
+        let before = threads(&router);
+        common::pause(IDLE);
+        let after = threads(&router);
+        let worked = after.iter().filter(|(name, _)| name.starts_with("worker-"));
+        let worked: Vec<_> =
+            worked.map(|(name, used)| (name.clone(), before.get(name) == Some(used))).collect();
+        assert!(!worked.is_empty(), "no worker in {after:?}");
+        seen.push(worked.clone());
+        worked.iter().all(|(_, idle)| *idle).then_some((before, after))
+    });
+    let Some((before, after)) = quiet else { panic!("workers are never idle for {IDLE:?}: {seen:?}") };
+    let slept =
+        |threads: &BTreeMap<String, (u64, u64)>| threads.values().map(|(_, slept)| slept).sum::<u64>();
+    // What a thread has done goes with it.
+    let sleeps = slept(&after).saturating_sub(slept(&before));
+    let busy = |threads: &BTreeMap<String, (u64, u64)>| threads.values().map(|(busy, _)| busy).sum::<u64>();
+    let busy = busy(&after).saturating_sub(busy(&before));
+    let status = fs::read_to_string(format!("/proc/{}/status", router.process().pid())).unwrap();
+    let memory = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    println!("idle for {IDLE:?}: {sleeps} times asleep, {busy} ns busy, {} threads; {memory}", after.len());
+    assert!(sleeps < MOST_SLEEPS * IDLE.as_secs(), "{sleeps} times asleep: {before:?}, {after:?}");
+    router.wait("it goes on", |_| pings(&lab));
+    router.end();
 }
