@@ -280,3 +280,34 @@ fn workers_without_packets_use_no_processor_and_nobody_else_uses_much() {
     router.wait("it goes on", |_| pings(&lab));
     router.end();
 }
+
+/// The scheduling policies of a router's threads, by their names.
+fn policies(router: &Router) -> BTreeMap<String, i32> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", router.process().pid())).unwrap();
+    let found = tasks.filter_map(|task| {
+        let stat = fs::read_to_string(task.unwrap().path().join("stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        // The 41st field of all, and the third comes behind the name.
+        Some((name.to_owned(), rest.split_ascii_whitespace().nth(41 - 3)?.parse().ok()?))
+    });
+    found.collect()
+}
+
+#[test]
+fn workers_let_others_finish_and_no_other_thread_does() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let mut router = Router::start(&lab, &PLAIN);
+    // Beside a program that computes a worker is like any other for a while; where tests run side by side there are such.
+    router.wait("all workers let others finish", |router| {
+        let policies = policies(router);
+        let (workers, others): (Vec<_>, Vec<_>) =
+            policies.iter().partition(|(name, _)| name.starts_with("worker-"));
+        assert!(others.iter().all(|(_, policy)| **policy == libc::SCHED_OTHER), "{policies:?}");
+        !workers.is_empty() && workers.iter().all(|(_, policy)| **policy == libc::SCHED_BATCH)
+    });
+    assert!(pings(&lab));
+    router.end();
+}
