@@ -118,10 +118,11 @@ impl Scheduling {
             let after = choice.look(now, waited);
             if after == before { Ok(false) } else { turn_into(after).map(|()| after == Policy::Other) }
         });
-        // What could be read and set at the beginning can be later; if not, the thread stays as it is.
+        // What could be read and set at the beginning can be later. If not, it is to wait for nobody unseen.
         looked.unwrap_or_else(|_| {
+            let _ = turn_into(Policy::Other);
             self.0 = None;
-            false
+            true
         })
     }
 }
