@@ -219,20 +219,30 @@ fn health_readiness_and_metrics_are_served_and_other_paths_are_not() {
     assert_eq!(outside.unwrap_err().raw_os_error(), Some(libc::ECONNREFUSED));
 }
 
-/// What a thread has used of a processor, in nanoseconds, and how often it went to sleep. By its name and number.
-fn threads(router: &Router) -> BTreeMap<String, (u64, u64)> {
+/// What is found in the files of each thread below `/proc`, by its name and number.
+fn by_thread<T>(
+    router: &Router,
+    find: impl Fn(&dyn Fn(&str) -> Option<String>) -> Option<T>,
+) -> BTreeMap<String, T> {
     let tasks = fs::read_dir(format!("/proc/{}/task", router.process().pid())).unwrap();
-    let used = tasks.filter_map(|task| {
+    let found = tasks.filter_map(|task| {
         let task = task.unwrap().path();
         // One that has ended meanwhile has no files any more.
         let read = |file: &str| fs::read_to_string(task.join(file)).ok();
-        let (name, status, schedule) = (read("comm")?, read("status")?, read("schedstat")?);
+        let number = task.file_name()?.to_string_lossy().into_owned();
+        Some((format!("{} {number}", read("comm")?.trim()), find(&read)?))
+    });
+    found.collect()
+}
+
+/// What a thread has used of a processor, in nanoseconds, and how often it went to sleep.
+fn threads(router: &Router) -> BTreeMap<String, (u64, u64)> {
+    by_thread(router, |read| {
+        let (status, schedule) = (read("status")?, read("schedstat")?);
         let slept = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
         let busy = schedule.split(' ').next()?;
-        let number = task.file_name()?.to_string_lossy().into_owned();
-        Some((format!("{} {number}", name.trim()), (busy.parse().ok()?, slept.trim().parse().ok()?)))
-    });
-    used.collect()
+        Some((busy.parse().ok()?, slept.trim().parse().ok()?))
+    })
 }
 
 /// How long an idle router is looked at.
@@ -281,16 +291,13 @@ fn workers_without_packets_use_no_processor_and_nobody_else_uses_much() {
     router.end();
 }
 
-/// The scheduling policies of a router's threads, by their names.
+/// The scheduling policies of a router's threads.
 fn policies(router: &Router) -> BTreeMap<String, i32> {
-    let tasks = fs::read_dir(format!("/proc/{}/task", router.process().pid())).unwrap();
-    let found = tasks.filter_map(|task| {
-        let stat = fs::read_to_string(task.unwrap().path().join("stat")).ok()?;
-        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+    by_thread(router, |read| {
+        let stat = read("stat")?;
         // The 41st field of all, and the third comes behind the name.
-        Some((name.to_owned(), rest.split_ascii_whitespace().nth(41 - 3)?.parse().ok()?))
-    });
-    found.collect()
+        stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(41 - 3)?.parse().ok()
+    })
 }
 
 #[test]
