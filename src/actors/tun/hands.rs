@@ -7,6 +7,7 @@ use fast_nat::Timestamp;
 use interproto::{HEADROOM, Ports, VirtioNetHdr};
 use slog::{o, warn};
 
+use super::asks::Asks;
 use super::notices::Notices;
 use super::worker::Seat;
 use crate::actors::pool::AcquireLeases;
@@ -15,16 +16,12 @@ use crate::config::Settings;
 use crate::datapath::hold::{Hold, Limits, Parked};
 use crate::datapath::join::{self, Joiner, Sink};
 use crate::datapath::{
-    self, Ask, Counters, Held, Identifications, Limiters, Output, Parcel, Refusal, Router, Rules, Scratch,
-    Verdict,
+    self, Counters, Held, Identifications, Limiters, Output, Parcel, Refusal, Router, Rules, Scratch, Verdict,
 };
 use crate::shared::LeaseAnswer;
 
 /// The longest packet: what an IP length field can say, and the IPv6 header before it.
 const LONGEST_PACKET: usize = 65_535 + 40;
-
-/// Hosts and ports that `pool` is asked for by one message.
-const ASKS: usize = 64;
 
 /// Packets of the engine's own that are sent per turn.
 const OUTPUTS: usize = 64;
@@ -53,8 +50,8 @@ pub(super) struct Hands<'s> {
     hold: Hold,
     /// The packet that is being routed again.
     buffer: Box<[u8]>,
-    /// What `pool` is asked for at the end of this turn: at most twice per packet of a batch and once per waiting host.
-    ask: Vec<Ask>,
+    /// What `pool` is asked for at the end of this turn: from each turn at most twice per packet of a batch and once per waiting host.
+    asks: Asks,
     tools: Tools,
     notices: Notices,
     log: slog::Logger,
@@ -81,7 +78,7 @@ impl<'s> Hands<'s> {
             hold: Hold::new(hold_limits(settings)),
             // Memory that no packet has filled is not in use.
             buffer: vec![0; HEADROOM + LONGEST_PACKET].into_boxed_slice(),
-            ask: Vec::with_capacity(ASKS),
+            asks: Asks::new(),
             tools: Tools {
                 limiters: Limiters::new(settings.icmp_errors_per_second, now),
                 identifications: Identifications::new(random_seed()),
@@ -96,7 +93,7 @@ impl<'s> Hands<'s> {
 
     /// When to look again without being woken; `None` while nothing waits here.
     pub(super) fn wake_after(&self) -> Option<std::time::Duration> {
-        self.hold.wake_after()
+        [self.hold.wake_after(), self.asks.wake_after()].into_iter().flatten().min()
     }
 
     /// The beginning of a turn: what is due and, if the bell has rung, what it rings for.
@@ -105,7 +102,7 @@ impl<'s> Hands<'s> {
             self.follow(moment);
         }
         let has_fragments = self.seat.shared.tables.fragments.due().is_some();
-        if is_called || has_fragments || self.hold.wake_after().is_some() {
+        if is_called || has_fragments || self.wake_after().is_some() {
             self.attend(moment, queue);
         }
     }
@@ -160,9 +157,9 @@ impl<'s> Hands<'s> {
     }
 
     /// The end of a turn: writes what is still to be written, and asks `pool` for what is needed.
-    pub(super) fn end(&mut self, queue: &QueueHandle) {
+    pub(super) fn end(&mut self, moment: Moment<'_>, queue: &QueueHandle) {
         self.flush(queue);
-        self.ask_pool();
+        self.ask_pool(moment.now);
     }
 
     fn flush(&mut self, queue: &QueueHandle) {
@@ -222,7 +219,7 @@ impl<'s> Hands<'s> {
         };
         match self.hold.park(held, packet, said, moment.now) {
             Parked::AskFor(ask) => {
-                self.ask.push(ask);
+                self.asks.push(ask);
                 self.seat.desk().counters.held.add(self.tools.scratch.segments);
             }
             Parked::Waits => self.seat.desk().counters.held.add(self.tools.scratch.segments),
@@ -256,7 +253,7 @@ impl<'s> Hands<'s> {
     /// What has waited too long is refused; what has waited for long is asked for again.
     fn overdue(&mut self, moment: Moment<'_>, queue: &QueueHandle) {
         let mut due = self.hold.due(moment.now);
-        self.ask.append(&mut due.ask);
+        self.asks.append(&mut due.ask);
         for parcel in due.timed_out {
             self.refuse(&parcel, Refusal::HoldTimeout, moment, queue);
         }
@@ -295,23 +292,20 @@ impl<'s> Hands<'s> {
         buffer
     }
 
-    /// One message for all new hosts of this turn.
-    fn ask_pool(&mut self) {
-        self.ask.append(&mut self.tools.scratch.ahead);
-        if self.ask.is_empty() {
+    /// Asks for all new hosts of this turn, and for those that there was no room for before.
+    fn ask_pool(&mut self, now: Timestamp) {
+        self.asks.append(&mut self.tools.scratch.ahead);
+        if self.asks.is_empty() {
             return;
         }
-        self.seat.desk().counters.lease_requests.add(self.ask.len() as u64);
-        // Hosts that are asked for again may be many at a time.
-        for asks in self.ask.chunks(ASKS) {
-            let message = AcquireLeases { worker: self.seat.index, asks: asks.to_vec() };
-            if let Err(unavailable) = self.seat.shared.directory.pool.try_send(message) {
-                // The packets wait, and the hold asks again.
-                warn!(self.log, "pool cannot be asked for leases just now"; "because" => %unavailable);
-                break;
-            }
+        let worker = self.seat.index;
+        let pool = &self.seat.shared.directory.pool;
+        let (asked, outcome) = self.asks.send(now, |asks| pool.try_send(AcquireLeases { worker, asks }));
+        self.seat.desk().counters.lease_requests.add(asked as u64);
+        if let Err(unavailable) = outcome {
+            // The packets wait, and the hold asks again.
+            warn!(self.log, "pool cannot be asked for leases just now"; "because" => %unavailable);
         }
-        self.ask.clear();
     }
 }
 

@@ -4,6 +4,7 @@
 //! once. When it is down, packets wait in the device's queue; when one worker fails, all are replaced, and at most the
 //! packets in hand are lost.
 
+mod asks;
 mod contention;
 mod hands;
 mod messages;

@@ -247,7 +247,7 @@ impl<'s> Worker<'s> {
                 self.hands.read(&mut slot, alone, moment, self.queue);
             }
         }
-        self.hands.end(self.queue);
+        self.hands.end(moment, self.queue);
         read
     }
 
