@@ -6,9 +6,11 @@
 use std::collections::HashSet;
 
 use caps::{CapSet, Capability};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use slog::{Logger, info, warn};
 
-use crate::config::Settings;
+use crate::config::{DEFAULT_WORKER_NICE, Settings};
+use crate::scheduling;
 
 /// Ports below this one need a capability.
 const FIRST_FREE_PORT: u16 = 1024;
@@ -33,14 +35,29 @@ impl Kept {
 }
 
 /// Gives up, for this thread and all that it will start, what a router with these settings never needs: it keeps `CAP_NET_ADMIN` (device,
-/// routes, nftables, sysctls), and `CAP_NET_BIND_SERVICE` if metrics are served at a port below 1024. No program that it could run would
-/// get more.
+/// routes, nftables, sysctls), `CAP_NET_BIND_SERVICE` if metrics are served at a port below 1024, and `CAP_SYS_NICE` if workers cannot have their
+/// nice value by the limit for it. No program that it could run would get more.
 pub fn keep_what_is_needed(settings: &Settings) -> Kept {
     let mut needed = HashSet::from([Capability::CAP_NET_ADMIN]);
     if settings.prometheus.address().is_some_and(|address| address.port() < FIRST_FREE_PORT) {
         needed.insert(Capability::CAP_NET_BIND_SERVICE);
     }
+    if !allow_nice(settings.worker_nice.unwrap_or(DEFAULT_WORKER_NICE)) {
+        needed.insert(Capability::CAP_SYS_NICE);
+    }
     Kept(keep(&needed))
+}
+
+/// Has the limit of this process allow its threads that nice value, which is less than a capability. `false`: it cannot be raised so far.
+fn allow_nice(nice: i32) -> bool {
+    if scheduling::nice().is_ok_and(|own| own <= nice) {
+        return true;
+    }
+    // setrlimit(2): the lowest nice value is 20 less the limit.
+    let needed = u64::try_from(20 - nice).unwrap_or(0);
+    getrlimit(Resource::RLIMIT_NICE).is_ok_and(|(now, most)| {
+        now >= needed || setrlimit(Resource::RLIMIT_NICE, needed, most.max(needed)).is_ok()
+    })
 }
 
 fn keep(needed: &HashSet<Capability>) -> Result<Vec<String>, String> {

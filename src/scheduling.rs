@@ -58,6 +58,17 @@ fn attributes() -> io::Result<libc::sched_attr> {
     Ok(attributes)
 }
 
+/// The nice value of this thread: -20, which has the most of a processor, to 19.
+pub fn nice() -> io::Result<i32> {
+    // For Linux 0 is the thread that asks, not its process.
+    Ok(rustix::process::getpriority_process(None)?)
+}
+
+/// Gives this thread another one. Lowering it takes `CAP_SYS_NICE`, or a limit that allows it (`RLIMIT_NICE`).
+pub fn set_nice(nice: i32) -> io::Result<()> {
+    Ok(rustix::process::setpriority_process(None, nice)?)
+}
+
 fn done(answer: libc::c_long) -> io::Result<()> {
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -114,6 +125,19 @@ mod tests {
         });
         there.join().unwrap();
         assert_eq!(policy().unwrap(), Some(Policy::Other));
+    }
+
+    #[test]
+    fn a_nice_value_is_a_threads_own() {
+        let there = thread::spawn(|| {
+            let before = nice().unwrap();
+            // Raising it takes no right.
+            set_nice(before + 1).unwrap();
+            schedule(Policy::Batch, Some(SLICE)).unwrap();
+            (before, nice().unwrap())
+        });
+        let (before, after) = there.join().unwrap();
+        assert_eq!((after, nice().unwrap()), (before + 1, before));
     }
 
     #[test]

@@ -11,8 +11,10 @@ mod common;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use caps::{CapSet, Capability};
 use common::{Lab, PATIENCE, PLAIN, Router, eventually};
 use nix::sys::signal::Signal;
 
@@ -132,8 +134,9 @@ fn a_service_manager_hears_of_a_reload_and_of_its_end_whatever_comes_of_it() {
     router.end();
 }
 
-/// The bit of `CAP_NET_ADMIN` (linux/capability.h).
+/// The bits of `CAP_NET_ADMIN` and `CAP_SYS_NICE` (linux/capability.h).
 const NET_ADMIN: u64 = 1 << 12;
+const SYS_NICE: u64 = 1 << 23;
 
 /// A line of `/proc/PID/task/TID/status`.
 fn line(status: &str, name: &str) -> u64 {
@@ -142,7 +145,7 @@ fn line(status: &str, name: &str) -> u64 {
 }
 
 #[test]
-fn the_process_keeps_one_capability_and_its_workers_none() {
+fn the_process_keeps_the_capability_that_it_needs_and_its_workers_none() {
     if !netlab::kernel_tests_possible() {
         return;
     }
@@ -157,8 +160,100 @@ fn the_process_keeps_one_capability_and_its_workers_none() {
     router.end();
 }
 
-/// The names of its threads that have no rights, and of those that have the one; `None`: one of them has others.
+/// The nice values of its workers, and of its other threads: stat(5).
+fn nice_values(router: &Router) -> (Vec<i32>, Vec<i32>) {
+    let (mut workers, mut others) = (Vec::new(), Vec::new());
+    for task in fs::read_dir(format!("/proc/{}/task", router.process().pid())).unwrap() {
+        // A thread may end meanwhile.
+        let Ok(stat) = fs::read_to_string(task.unwrap().path().join("stat")) else { continue };
+        let (name, fields) = stat.rsplit_once(") ").unwrap();
+        let nice = fields.split(' ').nth(16).unwrap().parse().unwrap();
+        if name.contains("(worker-") { workers.push(nice) } else { others.push(nice) }
+    }
+    (workers, others)
+}
+
+/// Whether this process may raise its limits; root of a container often may not.
+fn may_raise_limits() -> bool {
+    caps::has_cap(None, CapSet::Bounding, Capability::CAP_SYS_RESOURCE).unwrap()
+}
+
+/// In a thread of its own, whose rights and nice value are its own, and whose children begin with them. They end with it.
+fn in_a_thread(test: impl FnOnce() + Send) {
+    thread::scope(|scope| {
+        scope.spawn(test).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
+#[test]
+fn workers_have_more_of_a_processor_than_other_threads_as_far_as_the_rights_go() {
+    use Capability::{CAP_SYS_NICE, CAP_SYS_RESOURCE};
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let by_limit = may_raise_limits();
+    if !by_limit {
+        println!("SKIPPED: the limit of nice values cannot be raised here: needs CAP_SYS_RESOURCE");
+    }
+    let complaint = "workers are due no more of a processor than whom they wake there, which costs throughput; grant CAP_SYS_NICE, or raise the \
+                     limit (RLIMIT_NICE)";
+    // Of root's rights, those that the starter has not; what comes of it.
+    let cases = [
+        by_limit.then_some((&[CAP_SYS_NICE][..], -5, "CAP_NET_ADMIN", 0)),
+        Some((&[CAP_SYS_RESOURCE][..], -5, "CAP_NET_ADMIN, CAP_SYS_NICE", 0)),
+        Some((&[CAP_SYS_RESOURCE, CAP_SYS_NICE][..], 0, "CAP_NET_ADMIN", 1)),
+    ];
+    for (missing, nice, kept, complaints) in cases.into_iter().flatten() {
+        in_a_thread(|| {
+            rustix::process::setpriority_process(None, 0).unwrap();
+            // The bounding set limits what root gets when it starts a program.
+            for right in missing {
+                caps::drop(None, CapSet::Bounding, *right).unwrap();
+            }
+            let lab = Lab::new();
+            let router = Router::start(&lab, &[&PLAIN[..], &["--num-queues", "2"]].concat());
+            eventually("both workers have their nice value", PATIENCE, || {
+                let (workers, others) = nice_values(&router);
+                assert!(others.iter().all(|nice| *nice == 0), "{others:?}");
+                (workers == [nice; 2]).then_some(())
+            });
+            let told = router.log().with_msg("capabilities that this process does not need are given up");
+            assert_eq!(told[0].field("kept"), kept, "without {missing:?}");
+            assert_eq!(router.log().with_msg(complaint).len(), complaints, "without {missing:?}");
+            router.end();
+        });
+    }
+}
+
+#[test]
+fn a_nice_value_can_be_set_and_whoever_starts_the_router_can_choose_one() {
+    if !netlab::kernel_tests_possible() {
+        return;
+    }
+    let pool = "translation_prefix = \"64:ff9b:1::/96\"\n[[pool]]\nprefix = \"203.0.113.0/24\"\n";
+    // What the starter has; what the file says; what the workers and the others have then.
+    for (own, file, workers, others) in
+        [(0, "worker_nice = 0\n", 0, 0), (0, "worker_nice = -7\n", -7, 0), (3, "", 3, 3)]
+    {
+        in_a_thread(|| {
+            rustix::process::setpriority_process(None, own).unwrap();
+            let lab = Lab::new();
+            let file = lab.file("router.toml", &format!("{file}{pool}"));
+            let router = Router::start(&lab, &["--config", &file]);
+            eventually("all threads have their nice value", PATIENCE, || {
+                let (of_workers, of_others) = nice_values(&router);
+                let have =
+                    |values: &[i32], nice| !values.is_empty() && values.iter().all(|found| *found == nice);
+                (have(&of_workers, workers) && have(&of_others, others)).then_some(())
+            });
+            router.end();
+        });
+    }
+}
+
+/// The names of its threads that have no rights, and of those that have what is needed; `None`: one of them has others.
 fn rights(router: &Router) -> Option<(Vec<String>, Vec<String>)> {
+    let needed = if may_raise_limits() { NET_ADMIN } else { NET_ADMIN | SYS_NICE };
     let (mut without, mut others) = (Vec::new(), Vec::new());
     for task in fs::read_dir(format!("/proc/{}/task", router.process().pid())).unwrap() {
         let task = task.unwrap().path();
@@ -170,15 +265,16 @@ fn rights(router: &Router) -> Option<(Vec<String>, Vec<String>)> {
         };
         let name = name.trim().to_owned();
         let (effective, permitted) = (line(&status, "CapEff:"), line(&status, "CapPrm:"));
-        let none = ["CapInh:", "CapAmb:"].iter().all(|set| line(&status, set) == 0);
-        let bounded = line(&status, "CapBnd:") == NET_ADMIN && line(&status, "NoNewPrivs:") == 1;
-        match (effective, permitted) {
-            (0, 0) if none && bounded => without.push(name),
-            (NET_ADMIN, NET_ADMIN) if none && bounded && !name.starts_with("worker-") => others.push(name),
-            _ => {
-                println!("{name}: {effective:x}, {permitted:x}, {none}, {bounded}");
-                return None;
-            }
+        let no_others = ["CapInh:", "CapAmb:"].iter().all(|set| line(&status, set) == 0)
+            && line(&status, "CapBnd:") == needed
+            && line(&status, "NoNewPrivs:") == 1;
+        if no_others && (effective, permitted) == (0, 0) {
+            without.push(name);
+        } else if no_others && (effective, permitted) == (needed, needed) && !name.starts_with("worker-") {
+            others.push(name);
+        } else {
+            println!("{name}: {effective:x}, {permitted:x}, {no_others}");
+            return None;
         }
     }
     (without.len() >= 3).then_some((without, others))

@@ -65,6 +65,10 @@ pub const DEFAULT_ICMP_ERRORS_PER_SECOND: u32 = 1000;
 /// second for a processor where six others want one.
 pub const DEFAULT_HANG_AFTER: Duration = Duration::from_secs(2);
 
+/// The nice value of packet workers where none is given: three times the weight of a thread like any other. Whom a worker's packet wakes on its
+/// processor takes that from it before it has gone to sleep, unless more of the processor is due to the worker than it uses.
+pub const DEFAULT_WORKER_NICE: i32 = -5;
+
 /// Leases that the hosts of one /64 may hold at a time in a given pool, where nothing else is said.
 pub const DEFAULT_MAX_LEASES_PER_SUBNET: u32 = 128;
 
@@ -119,6 +123,8 @@ pub struct Settings {
     pub max_leases_per_subnet: Option<u32>,
     /// Queues of the device, and packet workers: 1 to 256.
     pub num_queues: usize,
+    /// The nice value of packet workers, -20 to 19. Not given: [`DEFAULT_WORKER_NICE`], unless whoever starts the router has chosen one.
+    pub worker_nice: Option<i32>,
     /// The device's MTU in bytes: 1280 to 65535.
     pub mtu: u16,
     /// What the kernel is asked to leave to the router; it gets what the kernel grants.

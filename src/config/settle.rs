@@ -8,8 +8,8 @@ use interproto::Params;
 use super::check::{Check, OwnAddresses, is_true, values};
 use super::{
     AllowFrom, ControlSocket, DEFAULT_ADDRESS_REST, DEFAULT_HANG_AFTER, DEFAULT_ICMP_ERRORS_PER_SECOND,
-    DEFAULT_MTU, DEFAULT_RESERVATION_TIMEOUT, FragmentSettings, HoldSettings, LogSettings, MssClamp, OnExit,
-    Partial, Place, Pools, Problem, Problems, Prometheus, Settings,
+    DEFAULT_MTU, DEFAULT_RESERVATION_TIMEOUT, DEFAULT_WORKER_NICE, FragmentSettings, HoldSettings,
+    LogSettings, MssClamp, OnExit, Partial, Place, Pools, Problem, Problems, Prometheus, Settings,
 };
 use crate::logging::{LogFormat, LogLevel};
 
@@ -95,6 +95,9 @@ impl Partial {
                 (1, easy_tun::MAX_QUEUES),
                 "num_queues",
             ),
+            worker_nice: self
+                .worker_nice
+                .map(|nice| check.between(Some(nice), DEFAULT_WORKER_NICE, (-20, 19), "worker_nice")),
             mtu: check.between(self.mtu, DEFAULT_MTU, (1280, u16::MAX), "mtu"),
             offloads: self.offloads.map_or(Offloads::all(), |placed| placed.value.0),
             join: self.join.is_none_or(|placed| placed.value),

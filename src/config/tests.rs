@@ -57,6 +57,7 @@ fn every_key_is_read() {
         address_rest = 5
         max_leases_per_subnet = 7
         num_queues = 3
+        worker_nice = -7
         mtu = 1600
         offloads = "checksum, tso6"
         join = false
@@ -235,6 +236,7 @@ fn every_key_is_read() {
         address_rest: Duration::from_secs(5),
         max_leases_per_subnet: Some(7),
         num_queues: 3,
+        worker_nice: Some(-7),
         mtu: 1600,
         offloads: Offloads::CHECKSUM | Offloads::TSO6,
         join: false,

@@ -1,4 +1,4 @@
-//! Whether a worker lets those finish whom it finds on its processor.
+//! How a worker shares its processor: whether it lets those finish whom it finds there, and whether those let it finish whom it wakes.
 //!
 //! Who sends from this machine wakes a worker with its first packet, often on its own processor. A thread of the kind that all are
 //! (`SCHED_OTHER`) takes the processor from the sender then, in the middle of what that has to send: each packet of a burst is met and
@@ -7,14 +7,19 @@
 //!
 //! But where somebody computes without a break, such a thread waits for milliseconds, until the kernel's tick. So a worker asks the kernel
 //! now and then how long it has waited for a processor, and where that is too long it is a thread like any other for a while.
+//!
+//! Whom a worker's packet wakes on the same processor takes that from it in every other write, before it has gone to sleep: of two equal threads
+//! each has had more than half of the processor now and then. A worker of a lower nice value is due more of it than it uses, and goes to sleep
+//! first, which saves two changes of threads for each packet.
 
 use std::io;
 use std::time::Duration;
 
 use fast_nat::Timestamp;
-use slog::{Logger, debug};
+use slog::{Logger, debug, info, warn};
 
-use crate::scheduling::{Policy, Waits, policy, schedule};
+use crate::config::DEFAULT_WORKER_NICE;
+use crate::scheduling::{Policy, Waits, nice, policy, schedule, set_nice};
 
 /// The shortest slice that the kernel takes: who is woken by what a worker writes takes the processor from it less often before it sleeps.
 const SLICE: Duration = Duration::from_micros(100);
@@ -33,6 +38,26 @@ const CALM: Duration = Duration::from_secs(10);
 
 fn turn_into(policy: Policy) -> io::Result<()> {
     schedule(policy, (policy == Policy::Batch).then_some(SLICE))
+}
+
+/// Gives the calling thread, which must be the worker's, its nice value: the one that was asked for, or the usual one unless whoever started the
+/// router has chosen another.
+pub(super) fn weigh(wanted: Option<i32>) -> io::Result<()> {
+    match wanted {
+        None if nice()? != 0 => Ok(()),
+        _ => set_nice(wanted.unwrap_or(DEFAULT_WORKER_NICE)),
+    }
+}
+
+/// Says that workers stay as they are.
+pub(super) fn complain(wanted: Option<i32>, why: &io::Error, log: &Logger) {
+    if let Some(nice) = wanted {
+        warn!(log, "workers cannot have the nice value that is set; grant CAP_SYS_NICE, or raise the limit (RLIMIT_NICE)";
+            "worker_nice" => nice, "because" => %why);
+    } else {
+        info!(log, "workers are due no more of a processor than whom they wake there, which costs throughput; grant CAP_SYS_NICE, or \
+            raise the limit (RLIMIT_NICE)"; "worker_nice" => DEFAULT_WORKER_NICE, "because" => %why);
+    }
 }
 
 /// What follows from how long a worker has waited. Time is a parameter.
@@ -233,6 +258,23 @@ mod tests {
             (own.0.is_none(), policy().unwrap())
         });
         assert_eq!(kept.join().unwrap(), (true, Some(Policy::Batch)));
+    }
+
+    /// What a worker's nice value is that began with `own`; the rights of this process are not needed for what is tried here.
+    fn weighed(own: i32, wanted: Option<i32>) -> i32 {
+        let worker = move || {
+            set_nice(own).unwrap();
+            weigh(wanted).unwrap();
+            nice().unwrap()
+        };
+        thread::spawn(worker).join().unwrap()
+    }
+
+    #[test]
+    fn a_nice_value_that_somebody_has_chosen_is_kept_unless_another_is_asked_for() {
+        assert_eq!(weighed(3, None), 3);
+        assert_eq!(weighed(3, Some(4)), 4);
+        assert_eq!(weighed(3, Some(3)), 3);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::WorkerEnded;
-use super::contention::Scheduling;
+use super::contention::{self, Scheduling};
 use super::hands::{Hands, Moment};
 use super::pace::Pace;
 use crate::clock;
@@ -117,6 +117,13 @@ impl<'s> Worker<'s> {
         let queue = &*seat.shared.queues[seat.index];
         let batch = Batch::new(BatchLayout { headroom: HEADROOM, ..BatchLayout::default() }, queue.header());
         let (pace, warmer) = (Pace::default(), Warmer::default());
+        let nice = seat.shared.generation().settings.worker_nice;
+        // One of them speaks for all.
+        if let Err(error) = contention::weigh(nice)
+            && seat.index == 0
+        {
+            contention::complain(nice, &error, &seat.shared.log);
+        }
         Self {
             queue,
             seat,

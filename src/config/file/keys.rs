@@ -25,6 +25,7 @@ impl<'t> Reader<'t> {
             address_rest: self.duration(&mut top, "address_rest"),
             max_leases_per_subnet: self.value(&mut top, "max_leases_per_subnet"),
             num_queues: self.value(&mut top, "num_queues"),
+            worker_nice: self.value(&mut top, "worker_nice"),
             mtu: self.value(&mut top, "mtu"),
             offloads: self.text_value(&mut top, "offloads"),
             join: self.value(&mut top, "join"),

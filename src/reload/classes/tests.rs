@@ -12,6 +12,7 @@ reservation_timeout = "3h"
 address_rest = "5s"
 max_leases_per_subnet = 7
 num_queues = 3
+worker_nice = -7
 mtu = 1600
 offloads = "checksum"
 join = false
@@ -92,13 +93,14 @@ ipv6 = "2001:db8:aaaa::/124"
 "#;
 
 /// A line, another one for it, and the key that waits for a restart then, if one does.
-const CASES: [(&str, &str, Option<&str>); 67] = [
+const CASES: [(&str, &str, Option<&str>); 68] = [
     ("interface = \"nat0\"", "interface = \"nat1\"", Some("interface")),
     ("64:ff9b:2::/96\"]", "64:ff9b:3::/96\"]", None),
     ("reservation_timeout = \"3h\"", "reservation_timeout = \"4h\"", None),
     ("address_rest = \"5s\"", "address_rest = \"6s\"", None),
     ("max_leases_per_subnet = 7", "max_leases_per_subnet = 8", None),
     ("num_queues = 3", "num_queues = 4", Some("num_queues")),
+    ("worker_nice = -7", "worker_nice = -6", Some("worker_nice")),
     ("mtu = 1600\n", "mtu = 1601\n", Some("mtu")),
     ("offloads = \"checksum\"", "offloads = \"off\"", Some("offloads")),
     ("join = false", "join = true", Some("join")),
