@@ -28,6 +28,10 @@ pub(crate) use supply::pools;
 /// How often the gauges of the pools are brought up to date without a reason.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
+/// So many messages wait at most. Each worker sends one a turn, and there are many turns before a thread of an actor runs once on a machine with
+/// too much to do. A message has 64 hosts or blocks at most, of 40 bytes at most: together less than 1 MB.
+const MAILBOX: usize = 256;
+
 /// The actor.
 #[derive(Debug)]
 pub struct PoolActor {
@@ -60,6 +64,7 @@ impl Actor for PoolActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.birth.faults().at(Point::Started);
+        ctx.set_mailbox_capacity(MAILBOX);
         self.publish();
         // Addresses also become free by resting long enough, without a message.
         ctx.run_interval(PUBLISH_EVERY, |actor, ctx| {
