@@ -9,7 +9,7 @@ use caps::{CapSet, Capability};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use slog::{Logger, info, warn};
 
-use crate::config::{DEFAULT_WORKER_NICE, Settings};
+use crate::config::Settings;
 use crate::scheduling;
 
 /// Ports below this one need a capability.
@@ -42,22 +42,24 @@ pub fn keep_what_is_needed(settings: &Settings) -> Kept {
     if settings.prometheus.address().is_some_and(|address| address.port() < FIRST_FREE_PORT) {
         needed.insert(Capability::CAP_NET_BIND_SERVICE);
     }
-    if !allow_nice(settings.worker_nice.unwrap_or(DEFAULT_WORKER_NICE)) {
+    if !workers_may_be_nice(settings) {
         needed.insert(Capability::CAP_SYS_NICE);
     }
     Kept(keep(&needed))
 }
 
-/// Has the limit of this process allow its threads that nice value, which is less than a capability. `false`: it cannot be raised so far.
-fn allow_nice(nice: i32) -> bool {
-    if scheduling::nice().is_ok_and(|own| own <= nice) {
-        return true;
-    }
+/// Has the limit of this process allow its workers their nice value, which is less than a capability. `false`: it cannot be raised so far.
+fn workers_may_be_nice(settings: &Settings) -> bool {
+    let Ok(own) = scheduling::nice() else { return false };
+    let nice = settings.worker_nice_from(own);
     // setrlimit(2): the lowest nice value is 20 less the limit.
     let needed = u64::try_from(20 - nice).unwrap_or(0);
-    getrlimit(Resource::RLIMIT_NICE).is_ok_and(|(now, most)| {
-        now >= needed || setrlimit(Resource::RLIMIT_NICE, needed, most.max(needed)).is_ok()
-    })
+    let raised = || {
+        getrlimit(Resource::RLIMIT_NICE).is_ok_and(|(now, most)| {
+            now >= needed || setrlimit(Resource::RLIMIT_NICE, needed, most.max(needed)).is_ok()
+        })
+    };
+    nice >= own || raised()
 }
 
 fn keep(needed: &HashSet<Capability>) -> Result<Vec<String>, String> {

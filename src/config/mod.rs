@@ -123,7 +123,7 @@ pub struct Settings {
     pub max_leases_per_subnet: Option<u32>,
     /// Queues of the device, and packet workers: 1 to 256.
     pub num_queues: usize,
-    /// The nice value of packet workers, -20 to 19. Not given: [`DEFAULT_WORKER_NICE`], unless whoever starts the router has chosen one.
+    /// The nice value of packet workers, -20 to 19. Not given: see [`Self::worker_nice_from`].
     pub worker_nice: Option<i32>,
     /// The device's MTU in bytes: 1280 to 65535.
     pub mtu: u16,
@@ -172,6 +172,12 @@ impl Settings {
     /// else is said.
     pub fn translation_prefix(&self) -> Prefix {
         self.translation_prefixes.first().copied().unwrap_or(Prefix::WELL_KNOWN)
+    }
+
+    /// The nice value of packet workers in a router with this one: [`DEFAULT_WORKER_NICE`] where nobody has chosen any, neither here nor by the
+    /// one that it is started with.
+    pub fn worker_nice_from(&self, own: i32) -> i32 {
+        self.worker_nice.unwrap_or(if own == 0 { DEFAULT_WORKER_NICE } else { own })
     }
 
     /// The translation prefixes as networks.

@@ -266,6 +266,18 @@ fn every_key_is_read() {
 }
 
 #[test]
+fn workers_have_a_nice_value_of_their_own_unless_somebody_has_chosen_one() {
+    let from = |text: &str, own| parse(text).unwrap().worker_nice_from(own);
+    assert_eq!([0, 3, -3].map(|own| from("", own)), [DEFAULT_WORKER_NICE, 3, -3]);
+    assert_eq!([0, 3, -3].map(|own| from("worker_nice = 0", own)), [0; 3]);
+    assert_eq!([-20, 19].map(|nice| from(&format!("worker_nice = {nice}"), 0)), [-20, 19]);
+    for bad in ["-21", "20", "\"auto\""] {
+        let problems = parse(&format!("worker_nice = {bad}")).unwrap_err();
+        assert!(problems[0].starts_with("p.toml:1:15: "), "{bad}: {problems:?}");
+    }
+}
+
+#[test]
 fn a_time_after_which_a_thread_hangs_is_neither_too_short_nor_too_long() {
     for (good, time) in [("\"500ms\"", 500), ("60", 60_000), ("\"1m\"", 60_000)] {
         let settings = parse(&format!("hang_after = {good}")).unwrap();

@@ -18,7 +18,7 @@ use std::time::Duration;
 use fast_nat::Timestamp;
 use slog::{Logger, debug, info, warn};
 
-use crate::config::DEFAULT_WORKER_NICE;
+use crate::config::{DEFAULT_WORKER_NICE, Settings};
 use crate::scheduling::{Policy, Waits, nice, policy, schedule, set_nice};
 
 /// The shortest slice that the kernel takes: who is woken by what a worker writes takes the processor from it less often before it sleeps.
@@ -40,18 +40,14 @@ fn turn_into(policy: Policy) -> io::Result<()> {
     schedule(policy, (policy == Policy::Batch).then_some(SLICE))
 }
 
-/// Gives the calling thread, which must be the worker's, its nice value: the one that was asked for, or the usual one unless whoever started the
-/// router has chosen another.
-pub(super) fn weigh(wanted: Option<i32>) -> io::Result<()> {
-    match wanted {
-        None if nice()? != 0 => Ok(()),
-        _ => set_nice(wanted.unwrap_or(DEFAULT_WORKER_NICE)),
-    }
+/// Gives the calling thread, which must be the worker's, its nice value.
+pub(super) fn weigh(settings: &Settings) -> io::Result<()> {
+    set_nice(settings.worker_nice_from(nice()?))
 }
 
 /// Says that workers stay as they are.
-pub(super) fn complain(wanted: Option<i32>, why: &io::Error, log: &Logger) {
-    if let Some(nice) = wanted {
+pub(super) fn complain(settings: &Settings, why: &io::Error, log: &Logger) {
+    if let Some(nice) = settings.worker_nice {
         warn!(log, "workers cannot have the nice value that is set; grant CAP_SYS_NICE, or raise the limit (RLIMIT_NICE)";
             "worker_nice" => nice, "because" => %why);
     } else {
@@ -258,23 +254,6 @@ mod tests {
             (own.0.is_none(), policy().unwrap())
         });
         assert_eq!(kept.join().unwrap(), (true, Some(Policy::Batch)));
-    }
-
-    /// What a worker's nice value is that began with `own`; the rights of this process are not needed for what is tried here.
-    fn weighed(own: i32, wanted: Option<i32>) -> i32 {
-        let worker = move || {
-            set_nice(own).unwrap();
-            weigh(wanted).unwrap();
-            nice().unwrap()
-        };
-        thread::spawn(worker).join().unwrap()
-    }
-
-    #[test]
-    fn a_nice_value_that_somebody_has_chosen_is_kept_unless_another_is_asked_for() {
-        assert_eq!(weighed(3, None), 3);
-        assert_eq!(weighed(3, Some(4)), 4);
-        assert_eq!(weighed(3, Some(3)), 3);
     }
 
     #[test]

@@ -117,12 +117,12 @@ impl<'s> Worker<'s> {
         let queue = &*seat.shared.queues[seat.index];
         let batch = Batch::new(BatchLayout { headroom: HEADROOM, ..BatchLayout::default() }, queue.header());
         let (pace, warmer) = (Pace::default(), Warmer::default());
-        let nice = seat.shared.generation().settings.worker_nice;
+        let settings = &seat.shared.generation().settings;
         // One of them speaks for all.
-        if let Err(error) = contention::weigh(nice)
+        if let Err(error) = contention::weigh(settings)
             && seat.index == 0
         {
-            contention::complain(nice, &error, &seat.shared.log);
+            contention::complain(settings, &error, &seat.shared.log);
         }
         Self {
             queue,
