@@ -9,7 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use common::router::HTTP;
+use common::router::{HTTP, stat_field};
 use common::{Lab, PATIENCE, PLAIN, Router, plain_and, through, well_known};
 use ipnet::{Ipv4Net, Ipv6Net};
 use netlab::{PingOptions, Server, Topology, http_get, ping, tcp_exchange, udp_exchange};
@@ -219,25 +219,9 @@ fn health_readiness_and_metrics_are_served_and_other_paths_are_not() {
     assert_eq!(outside.unwrap_err().raw_os_error(), Some(libc::ECONNREFUSED));
 }
 
-/// What is found in the files of each thread below `/proc`, by its name and number.
-fn by_thread<T>(
-    router: &Router,
-    find: impl Fn(&dyn Fn(&str) -> Option<String>) -> Option<T>,
-) -> BTreeMap<String, T> {
-    let tasks = fs::read_dir(format!("/proc/{}/task", router.process().pid())).unwrap();
-    let found = tasks.filter_map(|task| {
-        let task = task.unwrap().path();
-        // One that has ended meanwhile has no files any more.
-        let read = |file: &str| fs::read_to_string(task.join(file)).ok();
-        let number = task.file_name()?.to_string_lossy().into_owned();
-        Some((format!("{} {number}", read("comm")?.trim()), find(&read)?))
-    });
-    found.collect()
-}
-
 /// What a thread has used of a processor, in nanoseconds, and how often it went to sleep.
 fn threads(router: &Router) -> BTreeMap<String, (u64, u64)> {
-    by_thread(router, |read| {
+    router.by_thread(|read| {
         let (status, schedule) = (read("status")?, read("schedstat")?);
         let slept = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
         let busy = schedule.split(' ').next()?;
@@ -293,11 +277,7 @@ fn workers_without_packets_use_no_processor_and_nobody_else_uses_much() {
 
 /// The scheduling policies of a router's threads.
 fn policies(router: &Router) -> BTreeMap<String, i32> {
-    by_thread(router, |read| {
-        let stat = read("stat")?;
-        // The 41st field of all, and the third comes behind the name.
-        stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(41 - 3)?.parse().ok()
-    })
+    router.by_thread(|read| stat_field(&read("stat")?, 41))
 }
 
 #[test]

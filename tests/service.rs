@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use caps::{CapSet, Capability};
+use common::router::stat_field;
 use common::{Lab, PATIENCE, PLAIN, Router, eventually};
 use nix::sys::signal::Signal;
 
@@ -165,17 +166,14 @@ fn the_process_keeps_the_capability_that_it_needs_and_its_workers_none() {
     router.end();
 }
 
-/// The nice values of its workers, and of its other threads: stat(5).
+/// The nice values of its workers, and of its other threads.
 fn nice_values(router: &Router) -> (Vec<i32>, Vec<i32>) {
-    let (mut workers, mut others) = (Vec::new(), Vec::new());
-    for task in fs::read_dir(format!("/proc/{}/task", router.process().pid())).unwrap() {
-        // A thread may end meanwhile.
-        let Ok(stat) = fs::read_to_string(task.unwrap().path().join("stat")) else { continue };
-        let (name, fields) = stat.rsplit_once(") ").unwrap();
-        let nice = fields.split(' ').nth(16).unwrap().parse().unwrap();
-        if name.contains("(worker-") { workers.push(nice) } else { others.push(nice) }
-    }
-    (workers, others)
+    let nice = router.by_thread(|read| stat_field(&read("stat")?, 19));
+    let of = |workers| {
+        let them = nice.iter().filter(move |(name, _)| name.starts_with("worker-") == workers);
+        them.map(|(_, nice)| *nice).collect()
+    };
+    (of(true), of(false))
 }
 
 /// Whether this process may raise its limits; root of a container often may not.
@@ -262,15 +260,7 @@ fn a_nice_value_can_be_set_and_whoever_starts_the_router_can_choose_one() {
 fn rights(router: &Router) -> Option<(Vec<String>, Vec<String>)> {
     let needed = if may_raise_limits() { NET_ADMIN } else { NET_ADMIN | SYS_NICE };
     let (mut without, mut others) = (Vec::new(), Vec::new());
-    for task in fs::read_dir(format!("/proc/{}/task", router.process().pid())).unwrap() {
-        let task = task.unwrap().path();
-        // A thread may end meanwhile.
-        let (Ok(status), Ok(name)) =
-            (fs::read_to_string(task.join("status")), fs::read_to_string(task.join("comm")))
-        else {
-            continue;
-        };
-        let name = name.trim().to_owned();
+    for (name, status) in router.by_thread(|read| read("status")) {
         let (effective, permitted) = (line(&status, "CapEff:"), line(&status, "CapPrm:"));
         let no_others = ["CapInh:", "CapAmb:"].iter().all(|set| line(&status, set) == 0)
             && line(&status, "CapBnd:") == needed

@@ -1,5 +1,7 @@
 //! A running router.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -34,6 +36,12 @@ pub(crate) struct Ended {
     /// How long it took from the signal.
     pub(crate) took: Duration,
     pub(crate) log: Vec<Record>,
+}
+
+/// A field of a thread's `stat` by its number in stat(5), which is more than 2.
+pub(crate) fn stat_field(stat: &str, number: usize) -> Option<i32> {
+    // The second is the name, in brackets, and may have blanks.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(number - 3)?.parse().ok()
 }
 
 impl Router {
@@ -166,6 +174,22 @@ impl Router {
 
     pub(crate) fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// What is found in the files of each thread below `/proc`, by its name and number.
+    pub(crate) fn by_thread<T>(
+        &self,
+        find: impl Fn(&dyn Fn(&str) -> Option<String>) -> Option<T>,
+    ) -> BTreeMap<String, T> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.process.pid())).unwrap();
+        let found = tasks.filter_map(|task| {
+            let task = task.unwrap().path();
+            // One that has ended meanwhile has no files any more.
+            let read = |file: &str| fs::read_to_string(task.join(file)).ok();
+            let number = task.file_name()?.to_string_lossy().into_owned();
+            Some((format!("{} {number}", read("comm")?.trim()), find(&read)?))
+        });
+        found.collect()
     }
 
     /// Sends a signal and waits for the end.
