@@ -182,6 +182,8 @@ pub(crate) const ELSEWHERE: (&[Nat], &[easy_tun::faults::Point], &[rtnl::faults:
             Tun::SetHeader,
             Tun::SetOffload,
             Tun::SetSendBuffer,
+            Tun::LoadSteering,
+            Tun::SetSteering,
             Tun::Wait,
             Tun::Full,
         ],

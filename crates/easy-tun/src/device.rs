@@ -7,7 +7,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use tun::AbstractDevice;
 
-use crate::{Error, HeldQueue, Offloads, QueueHandle, name, sys};
+use crate::{Error, HeldQueue, Offloads, QueueHandle, Steering, name, sys};
 
 /// The most queues that Linux allows on one TUN device (`MAX_TAP_QUEUES`).
 pub const MAX_QUEUES: usize = 256;
@@ -224,6 +224,13 @@ impl Device {
     pub fn set_persist(&self, persist: bool) -> Result<(), Error> {
         sys::set_persist(self.queues[0].as_fd(), persist)
             .map_err(|errno| Error::system(format!("setting the persistence of {}", self.name), errno))
+    }
+
+    /// Has a program decide from now on which queue a packet comes to, or (`None`) again how it hashes. The program stays with a
+    /// persistent device.
+    pub fn steer(&self, steering: Option<&Steering>) -> Result<(), Error> {
+        Steering::set(self.queues[0].as_fd(), steering)
+            .map_err(|errno| Error::system(format!("setting the steering program of {}", self.name), errno))
     }
 }
 

@@ -68,6 +68,11 @@ pub enum Error {
         /// The kernel's answer.
         reason: String,
     },
+    /// Programs of eBPF may not be loaded: a capability is missing, or a filter of system calls forbids it.
+    #[error(
+        "loading a steering program is not permitted; run as root or give the process CAP_BPF (a user namespace's own root has it not)"
+    )]
+    SteeringForbidden,
     /// Any other system call failed.
     #[error("{action}: {source}")]
     System {

@@ -15,6 +15,10 @@ fault_points::fault_points! {
         SetOffload,
         /// Taking the limit from what may be under way of what was written.
         SetSendBuffer,
+        /// Loading a steering program.
+        LoadSteering,
+        /// Giving a device a steering program.
+        SetSteering,
         /// Having a read wait.
         Wait,
         /// Reading a frame.

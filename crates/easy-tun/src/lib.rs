@@ -14,6 +14,7 @@ mod io;
 mod name;
 mod offloads;
 mod queue;
+mod steering;
 mod sys;
 
 pub use batch::{Batch, BatchLayout, Slot};
@@ -26,3 +27,4 @@ pub use io::{OpenQueue, PacketIo, Written};
 pub use name::check as check_name;
 pub use offloads::{HEADER, Offloads};
 pub use queue::{AsyncQueue, QueueHandle};
+pub use steering::{Instruction, Steering};

@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use easy_tun::faults::{HEADER, NOWAIT, Point, arm, forget, struck};
-use easy_tun::{Device, DeviceBuilder, Error, Offloads, Written};
+use easy_tun::{Device, DeviceBuilder, Error, Instruction, Offloads, Steering, Written};
 use netlab::{Namespace, kernel_tests_possible};
 
 fn build() -> Result<Device, Error> {
@@ -30,6 +30,12 @@ const MAKING: [(Point, &str); 5] = [
 /// And where one is adopted.
 const ADOPTING: (Point, &str) = (Point::SetSendBuffer, "setting the send buffer of tun0");
 
+/// And where packets are to be steered.
+const STEERING: [(Point, &str); 2] = [
+    (Point::LoadSteering, "loading the steering program zero"),
+    (Point::SetSteering, "setting the steering program of tun0"),
+];
+
 /// And where it is used.
 const USING: [Point; 3] = [Point::Wait, Point::Read, Point::Write];
 
@@ -45,7 +51,8 @@ fn alone() -> MutexGuard<'static, ()> {
 
 #[test]
 fn a_refused_call_of_the_kernel_is_named_and_the_next_one_works() {
-    assert_eq!(Point::ALL.len(), MAKING.len() + 1 + USING.len() + 1, "each point has its case here");
+    let points = MAKING.len() + 1 + STEERING.len() + USING.len() + 1;
+    assert_eq!(Point::ALL.len(), points, "each point has its case here");
     let _alone = alone();
     if !kernel_tests_possible() {
         return;
@@ -68,6 +75,15 @@ fn a_refused_call_of_the_kernel_is_named_and_the_next_one_works() {
         assert!(text.contains(words) && text.contains("os error 5"), "{text}");
         let device = build().unwrap();
         assert!(device.adopted() && struck(point) == 1);
+        // 0 into the register of the answer, and the end.
+        let program = [Instruction::new(0xb7, (0, 0), 0, 0), Instruction::new(0x95, (0, 0), 0, 0)];
+        let steer = || device.steer(Some(&Steering::load("zero", &program)?));
+        for (point, words) in STEERING {
+            arm(point, 1);
+            let text = self::text(&steer().expect_err("it was refused"));
+            assert!(text.contains(words) && text.contains("os error 5"), "{point:?}: {text}");
+        }
+        steer().unwrap();
         let queue = device.queue(0).unwrap();
         let mut buffer = vec![0; 70_000];
         let is_eio = |error: std::io::Error| error.raw_os_error() == Some(5);

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use easy_tun::{Batch, BatchLayout, Device, DeviceBuilder, Error, PacketIo, Written};
+use easy_tun::{Batch, BatchLayout, Device, DeviceBuilder, Error, Instruction, PacketIo, Steering, Written};
 use ipnet::Ipv4Net;
 use netlab::{Namespace, kernel_tests_possible};
 
@@ -146,6 +146,46 @@ fn every_queue_carries_packets_both_ways() {
         let mut answer = [0; 16];
         assert_eq!(socket.recv_from(&mut answer).unwrap().0, 4);
     }
+}
+
+#[test]
+fn a_program_decides_which_queue_a_packet_comes_to_until_it_is_taken_away() {
+    if !kernel_tests_possible() {
+        return;
+    }
+    let (namespace, mut device) = laboratory(&DeviceBuilder::new("nat0").queues(4));
+    // The context into register 6, the half word at the destination port into 0, and the end.
+    let by_port = [
+        Instruction::new(0xbf, (6, 1), 0, 0),
+        Instruction::new(0x28, (0, 0), 0, 22),
+        Instruction::new(0x95, (0, 0), 0, 0),
+    ];
+    let broken = Steering::load("broken", &by_port[..2]).expect_err("it does not end");
+    assert!(
+        matches!(&broken, Error::System { action, .. } if action.ends_with("program broken")),
+        "{broken}"
+    );
+    device.steer(Some(&Steering::load("by_port", &by_port).unwrap())).unwrap();
+    let socket = socket(&namespace);
+    let comes_to = |device: &Device, port: u16| {
+        socket.send_to(b"here", (THERE, port)).unwrap();
+        let mut buffer = [0; 1500];
+        let came = device.queues().iter().map(|queue| queue.try_read(&mut buffer).unwrap().is_some());
+        let came: Vec<_> = came.enumerate().filter_map(|(number, came)| came.then_some(number)).collect();
+        let [number] = came[..] else { panic!("it came to {came:?}") };
+        number
+    };
+    for port in 1..20 {
+        assert_eq!(comes_to(&device, port), usize::from(port) % 4);
+    }
+    // The program stays, and its answer counts modulo what there is.
+    device.resize(3).unwrap();
+    for port in 1..20 {
+        assert_eq!(comes_to(&device, port), usize::from(port) % 3);
+    }
+    device.steer(None).unwrap();
+    let by_hash: Vec<_> = (1..20).map(|port| comes_to(&device, port)).collect();
+    assert_ne!(by_hash, (1..20).map(|port| port % 3).collect::<Vec<_>>());
 }
 
 #[test]
