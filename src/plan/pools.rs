@@ -18,6 +18,7 @@ impl Plan {
             reserved: mapped.into_iter().chain([self.router_address]).collect(),
             max_leases_per_subnet: self.max_leases_per_subnet(settings),
             rest: settings.address_rest,
+            lanes: fast_nat::Lanes::ONE,
         }
     }
 

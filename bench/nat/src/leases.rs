@@ -39,6 +39,7 @@ impl Addresses {
             reserved: vec![],
             max_leases_per_subnet: u32::MAX,
             rest: Duration::ZERO,
+            lanes: fast_nat::Lanes::ONE,
         };
         let mut pool = LeasePool::new(&config)?;
         let table = LeaseTable::new(1 << 21, Duration::ZERO);

@@ -18,6 +18,7 @@ fn round(net: &str) -> Result<Duration, Box<dyn Error>> {
         reserved: vec![],
         max_leases_per_subnet: u32::MAX,
         rest: Duration::ZERO,
+        lanes: fast_nat::Lanes::ONE,
     };
     let mut pool = LeasePool::new(&config)?;
     let now = Timestamp::from_millis(0);

@@ -18,6 +18,7 @@ mod eam;
 pub mod faults;
 #[cfg(not(feature = "fault-injection"))]
 mod faults;
+mod lanes;
 mod lease;
 mod memory;
 pub mod nat64;
@@ -29,6 +30,7 @@ mod timestamp;
 pub use blocks::{BlockPool, BlockPoolConfig, BlockRefusal, BlockUsage, Granted, PortNet};
 pub use deterministic::{Deterministic, DeterministicConfig, DeterministicNet, InvalidDeterministic};
 pub use eam::{Eam, EamTable, InvalidEam};
+pub use lanes::Lanes;
 pub use lease::{Lease, LeaseKind, is_eligible_host, subnet};
 pub use pool::{InvalidPool, LeasePool, PoolConfig, Refusal, Usage};
 pub use table::{Ended, InsertError, LeaseTable, SavedLease};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 
 use crate::faults::{self, Point};
-use crate::{Ended, InsertError, Lease, LeaseKind, LeaseTable, Timestamp, is_eligible_host, subnet};
+use crate::{Ended, InsertError, Lanes, Lease, LeaseKind, LeaseTable, Timestamp, is_eligible_host, subnet};
 
 /// What a pool is made of.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub struct PoolConfig {
     pub max_leases_per_subnet: u32,
     /// How long an address rests before another host may have it (RFC 6888 REQ-8). Its last host may have it at once.
     pub rest: Duration,
+    /// By how many lanes addresses are chosen: as many as whoever shares packets out goes by.
+    pub lanes: Lanes,
 }
 
 /// Why a pool cannot be made.
@@ -103,24 +105,30 @@ enum State {
 #[derive(Debug)]
 struct Range {
     net: Ipv4Net,
-    /// Offsets below this one have been handed out or skipped.
-    next_fresh: u64,
     end: u64,
-    /// Reserved addresses, and such as were found in use, that `next_fresh` has not passed yet.
+    lanes: Vec<Lane>,
+    /// Reserved addresses, and such as were found in use, that are still fresh.
     fresh_but_taken: u64,
     resting: VecDeque<(Timestamp, Ipv4Addr, u64)>,
-    rested: VecDeque<(Ipv4Addr, u64)>,
     used: u64,
     resting_count: u64,
     rested_count: u64,
     high_water: u64,
 }
 
+/// The addresses of one lane.
+#[derive(Debug)]
+struct Lane {
+    /// Offsets of this lane below this one have been handed out or skipped.
+    next_fresh: u64,
+    rested: VecDeque<(Ipv4Addr, u64)>,
+}
+
 /// Which addresses are free: belongs to one owner. Taking and freeing cost the same at any size of the pool; memory
 /// grows with the addresses that were ever leased (about 120 bytes each).
 ///
 /// Addresses never used go first, then those that have rested longest, so that a host that comes back finds its old
-/// address for as long as possible.
+/// address for as long as possible. Of either kind those of the host's lane go before others.
 #[derive(Debug)]
 pub struct LeasePool {
     config: PoolConfig,
@@ -147,7 +155,7 @@ impl LeasePool {
             }
         }
         let reserved: HashSet<_> = config.reserved.iter().copied().collect();
-        let ranges = config.pools.iter().map(|net| Range::new(*net, &reserved)).collect();
+        let ranges = config.pools.iter().map(|net| Range::new(*net, config.lanes, &reserved)).collect();
         Ok(Self {
             config: config.clone(),
             reserved,
@@ -166,7 +174,8 @@ impl LeasePool {
         self.state.clear();
         self.of_host.clear();
         self.subnets.clear();
-        self.ranges = self.config.pools.iter().map(|net| Range::new(*net, &self.reserved)).collect();
+        self.ranges =
+            self.config.pools.iter().map(|net| Range::new(*net, self.config.lanes, &self.reserved)).collect();
         for lease in table.leases().filter(|lease| lease.kind == LeaseKind::Dynamic) {
             self.mark_used(lease.address, lease.host);
         }
@@ -291,7 +300,8 @@ impl LeasePool {
             if !may_use(self.ranges[index].net) {
                 continue;
             }
-            while let Some(address) = self.ranges[index].fresh() {
+            let lane = usize::from(self.config.lanes.of_outbound(host, 0, 0));
+            while let Some(address) = self.ranges[index].fresh(lane) {
                 self.visited += 1;
                 if self.reserved.contains(&address) || self.state.contains_key(&address) {
                     self.ranges[index].fresh_but_taken -= 1;
@@ -300,7 +310,7 @@ impl LeasePool {
                 self.mark_used(address, host);
                 return Ok(address);
             }
-            while let Some((address, ticket)) = self.ranges[index].rested.pop_front() {
+            while let Some((address, ticket)) = self.ranges[index].rested(lane) {
                 self.visited += 1;
                 if matches!(self.state.get(&address), Some(State::Freed { ticket: current, .. }) if *current == ticket)
                 {
@@ -390,7 +400,8 @@ impl LeasePool {
                     *rested = true;
                     range.resting_count -= 1;
                     range.rested_count += 1;
-                    range.rested.push_back((address, ticket));
+                    let lane = range.lane_of(address);
+                    range.lanes[lane].rested.push_back((address, ticket));
                 }
             }
             range.tidy(&self.state);
@@ -399,22 +410,26 @@ impl LeasePool {
 }
 
 impl Range {
-    fn new(net: Ipv4Net, reserved: &HashSet<Ipv4Addr>) -> Self {
+    fn new(net: Ipv4Net, lanes: Lanes, reserved: &HashSet<Ipv4Addr>) -> Self {
         let size = 1_u64 << (32 - net.prefix_len());
         // The network and the broadcast address, where a net has them.
         let edge = u64::from(net.prefix_len() < 31);
         let mut range = Self {
             net,
-            next_fresh: edge,
             end: size - edge,
+            lanes: Vec::new(),
             fresh_but_taken: 0,
             resting: VecDeque::new(),
-            rested: VecDeque::new(),
             used: 0,
             resting_count: 0,
             rested_count: 0,
             high_water: 0,
         };
+        range.lanes.resize_with(lanes.count().into(), || Lane { next_fresh: 0, rested: VecDeque::new() });
+        for offset in edge..edge + u64::from(lanes.count()) {
+            let lane = range.lane_at(offset);
+            range.lanes[lane].next_fresh = offset;
+        }
         range.fresh_but_taken = reserved.iter().filter(|address| range.is_fresh(**address)).count() as u64;
         range
     }
@@ -423,21 +438,45 @@ impl Range {
         u64::from(u32::from(address) - u32::from(self.net.network()))
     }
 
-    fn is_fresh(&self, address: Ipv4Addr) -> bool {
-        self.net.contains(&address) && (self.next_fresh..self.end).contains(&self.offset(address))
+    /// Of as many lanes as a power of two, so that a number's lowest bits are enough.
+    fn lane_at(&self, offset: u64) -> usize {
+        self.net.network().to_bits().wrapping_add(offset as u32) as usize & (self.lanes.len() - 1)
     }
 
-    /// The next address that was never looked at.
-    fn fresh(&mut self) -> Option<Ipv4Addr> {
-        let offset = self.next_fresh;
-        (offset < self.end).then(|| {
-            self.next_fresh += 1;
-            Ipv4Addr::from(u32::from(self.net.network()) + offset as u32)
+    fn lane_of(&self, address: Ipv4Addr) -> usize {
+        self.lane_at(self.offset(address))
+    }
+
+    fn is_fresh(&self, address: Ipv4Addr) -> bool {
+        self.net.contains(&address) && {
+            let offset = self.offset(address);
+            (self.lanes[self.lane_at(offset)].next_fresh..self.end).contains(&offset)
+        }
+    }
+
+    /// The next address that was never looked at, of this lane if there is one.
+    fn fresh(&mut self, lane: usize) -> Option<Ipv4Addr> {
+        let mut lanes = (0..self.lanes.len()).map(|next| (lane + next) % self.lanes.len());
+        let lane = lanes.find(|lane| self.lanes[*lane].next_fresh < self.end)?;
+        let (count, lane) = (self.lanes.len() as u64, &mut self.lanes[lane]);
+        let offset = lane.next_fresh;
+        lane.next_fresh += count;
+        Some(Ipv4Addr::from(u32::from(self.net.network()) + offset as u32))
+    }
+
+    /// The address that has rested longest, of this lane if there is one, and its ticket. Tickets grow with time.
+    fn rested(&mut self, lane: usize) -> Option<(Ipv4Addr, u64)> {
+        let own = self.lanes[lane].rested.pop_front();
+        own.or_else(|| {
+            let first = |lane: &&mut Lane| lane.rested.front().map_or(u64::MAX, |(_, ticket)| *ticket);
+            self.lanes.iter_mut().min_by_key(first)?.rested.pop_front()
         })
     }
 
     fn fresh_left(&self) -> u64 {
-        self.end - self.next_fresh - self.fresh_but_taken
+        let (count, end) = (self.lanes.len() as u64, self.end);
+        let left = self.lanes.iter().map(|lane| end.saturating_sub(lane.next_fresh).div_ceil(count));
+        left.sum::<u64>() - self.fresh_but_taken
     }
 
     /// Hosts that take their old address again leave outdated places behind: clear them when they are the majority.
@@ -446,8 +485,11 @@ impl Range {
         if self.resting.len() as u64 > 2 * self.resting_count + 64 {
             self.resting.retain(|(_, address, ticket)| live(address, *ticket));
         }
-        if self.rested.len() as u64 > 2 * self.rested_count + 64 {
-            self.rested.retain(|(address, ticket)| live(address, *ticket));
+        let places: usize = self.lanes.iter().map(|lane| lane.rested.len()).sum();
+        if places as u64 > 2 * self.rested_count + 64 {
+            for lane in &mut self.lanes {
+                lane.rested.retain(|(address, ticket)| live(address, *ticket));
+            }
         }
     }
 }

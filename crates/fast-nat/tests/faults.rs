@@ -105,6 +105,7 @@ impl World {
             reserved: vec![],
             max_leases_per_subnet: 8,
             rest: Duration::from_secs(20),
+            lanes: fast_nat::Lanes::new(4).unwrap(),
         };
         Self {
             random: Random(seed),

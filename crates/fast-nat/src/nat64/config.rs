@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::Timestamp;
+use crate::{Lanes, Timestamp};
 
 /// Milliseconds in a tick, the engine's unit of time. A timer never ends early, and at most one tick late.
 pub(crate) const TICK_MS: u64 = 100;
@@ -126,6 +126,8 @@ pub struct NatConfig {
     pub lease_prefix_len: u8,
     /// Whether ports below 1024 are to be had: a host's low ports are then mapped to low ports where possible.
     pub low_ports: bool,
+    /// By how many lanes ports are chosen: as many as whoever shares packets out goes by. What has a port keeps it.
+    pub lanes: Lanes,
     /// The most ports of one block and protocol that rest at a time (RFC 6888 REQ-8): of more than that, those that have rested
     /// longest are free.
     pub max_resting_ports: u16,
@@ -152,6 +154,7 @@ impl Default for NatConfig {
             subscriber_prefix_len: 64,
             lease_prefix_len: 128,
             low_ports: false,
+            lanes: Lanes::ONE,
             max_resting_ports: u16::MAX,
             events: 0,
             track_changes: false,

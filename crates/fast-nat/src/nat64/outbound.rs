@@ -79,7 +79,8 @@ impl Nat64 {
         } else {
             None
         };
-        let mut take = |class| held.take_port(owner, (flow.protocol, class, flow.port & 1), wanted, tick);
+        let like = self.config.lanes.like(flow.host, flow.port);
+        let mut take = |class| held.take_port(owner, (flow.protocol, class, like), wanted, tick);
         let low = if wants_low { take(PortClass::Low) } else { None };
         let class = if wants_low && !low_denied { PortClass::Low } else { PortClass::High };
         let port = match low {

@@ -1,6 +1,7 @@
 //! The ports of one block for one protocol: which are free, and which rest.
 
 use crate::faults::{self, Point};
+use crate::lanes::Places;
 use crate::prefetch;
 
 /// No port.
@@ -27,13 +28,24 @@ impl Resting {
 /// Ports that fit in the set itself.
 const SMALL: usize = 128;
 
+/// One bit per port: here if there are few, or else there.
+#[derive(Debug)]
+enum Bits {
+    Few([u64; SMALL / 64]),
+    Many(Box<[u64]>),
+}
+
+impl Default for Bits {
+    fn default() -> Self {
+        Self::Few([0; SMALL / 64])
+    }
+}
+
 /// Ports by their place in the block. Empty until it is [made](Self::make). A cache line, but for what rests.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(super) struct PortSet {
-    /// One bit per port: here if there are few, or else there.
-    few: [u64; SMALL / 64],
-    many: Box<[u64]>,
+    free: Bits,
     /// Ports that rest, in the order in which they were freed: a ring with room for all.
     ring: Box<[Resting]>,
     /// The first of them, how many there are, and when the first one was freed.
@@ -41,28 +53,29 @@ pub(super) struct PortSet {
     resting: u16,
     oldest: u32,
     free_count: u16,
-    /// By parity, the port that is taken next, if it is still free then: so that it is known ahead.
-    next: [u16; 2],
+    /// By the slot of what is wanted, the port that is taken next, if it is still free then: so that it is known ahead.
+    next: [u16; 4],
 }
 
 impl PortSet {
     /// All free but the reserved ones.
     pub(super) fn make(&mut self, size: u16, reserved: impl Iterator<Item = u16>) {
         let words = usize::from(size).div_ceil(64);
-        let is_small = usize::from(size) <= SMALL;
-        let mut few = [0; SMALL / 64];
-        if is_small {
+        let free = if usize::from(size) <= SMALL {
+            let mut few = [0; SMALL / 64];
             few[..words].fill(u64::MAX);
-        }
+            Bits::Few(few)
+        } else {
+            Bits::Many(vec![u64::MAX; words].into())
+        };
         *self = Self {
-            few,
-            many: vec![u64::MAX; if is_small { 0 } else { words }].into(),
+            free,
             ring: vec![Resting::default(); size.into()].into(),
             first: 0,
             resting: 0,
             oldest: 0,
             free_count: size,
-            next: [NONE; 2],
+            next: [NONE; 4],
         };
         if !size.is_multiple_of(64)
             && let Some(last) = self.free_mut().get_mut(words - 1)
@@ -75,11 +88,17 @@ impl PortSet {
     }
 
     fn free_words(&self) -> &[u64] {
-        if self.many.is_empty() { &self.few } else { &self.many }
+        match &self.free {
+            Bits::Few(few) => few,
+            Bits::Many(many) => many,
+        }
     }
 
     fn free_mut(&mut self) -> &mut [u64] {
-        if self.many.is_empty() { &mut self.few } else { &mut self.many }
+        match &mut self.free {
+            Bits::Few(few) => few,
+            Bits::Many(many) => many,
+        }
     }
 
     pub(super) fn is_made(&self) -> bool {
@@ -154,7 +173,7 @@ impl PortSet {
         for (place, there) in self.ring.iter_mut().zip(resting) {
             *place = there;
         }
-        self.next = [NONE; 2];
+        self.next = [NONE; 4];
         last
     }
 
@@ -211,18 +230,18 @@ impl PortSet {
         self.oldest = resting(self, 0).map_or(0, Resting::freed);
     }
 
-    /// Takes a free port, of this parity if one is given (RFC 6056 §3.3.1).
-    pub(super) fn take_any(&mut self, parity: Option<u16>, random: u64) -> Option<u16> {
-        let Some(parity) = parity else {
+    /// Takes a free port, and where some are wanted one of these, or at least of their parity (RFC 6056 §3.3.1).
+    pub(super) fn take_any(&mut self, wanted: Option<Places>, random: u64) -> Option<u16> {
+        let Some(wanted) = wanted else {
             let port = self.pick(u64::MAX, random)?;
             return self.take(port).then_some(port);
         };
-        let mask = if parity == 0 { EVEN } else { !EVEN };
-        let next = self.next.get(usize::from(parity & 1)).copied().filter(|next| self.is_free(*next));
-        let port = next.or_else(|| self.pick(mask, random))?;
+        let port = self.foreseen(wanted).filter(|next| self.is_free(*next));
+        let port = port.or_else(|| self.pick(wanted.mask(), random));
+        let port = port.or_else(|| self.pick(wanted.mask_of_parity(), random))?;
         self.take(port);
-        let next = self.pick(mask, random.rotate_right(32)).unwrap_or(NONE);
-        if let Some(known) = self.next.get_mut(usize::from(parity & 1)) {
+        let next = self.pick(wanted.mask(), random.rotate_right(32)).unwrap_or(NONE);
+        if let Some(known) = self.next.get_mut(wanted.slot()) {
             *known = next;
         }
         Some(port)
@@ -252,14 +271,22 @@ impl PortSet {
         self.free_words().get(usize::from(port) / 64).is_some_and(|word| word & (1 << (port % 64)) != 0)
     }
 
-    /// The port of this parity that will most likely be taken next. Asks for the memory that taking it needs.
-    pub(super) fn foresee(&self, parity: u16) -> Option<u16> {
-        let next = self.next.get(usize::from(parity & 1)).copied()?;
+    /// The one of these ports that is taken next, if it is still free then. Others of the same slot may have come between; where all of these are
+    /// taken, the next one is not known ahead.
+    fn foreseen(&self, wanted: Places) -> Option<u16> {
+        self.next.get(wanted.slot()).copied().filter(|next| *next != NONE && wanted.contain(*next))
+    }
+
+    /// The one of these ports that will most likely be taken next. Asks for the memory that taking it needs.
+    pub(super) fn foresee(&self, wanted: Places) -> Option<u16> {
+        let next = self.foreseen(wanted);
         self.prefetch_ring(0);
-        if !self.many.is_empty() {
-            prefetch::line(&raw const self.many[usize::from(next) / 64 % self.many.len()]);
+        if let Bits::Many(many) = &self.free
+            && let Some(word) = many.get(usize::from(next.unwrap_or_default()) / 64)
+        {
+            prefetch::line(word);
         }
-        (next != NONE).then_some(next)
+        next
     }
 
     /// Asks for the memory that the release of a port needs.
@@ -292,12 +319,12 @@ impl PortSet {
     }
 }
 
-/// The even places of a word.
-const EVEN: u64 = 0x5555_5555_5555_5555;
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
+    use crate::Lanes;
 
     #[test]
     fn a_set_is_a_cache_line() {
@@ -330,10 +357,46 @@ mod tests {
     fn parity_is_kept_as_long_as_there_is_a_port_of_it() {
         let mut set = PortSet::default();
         set.make(128, std::iter::empty());
+        let odd = Places::of_parity(1);
         for n in 0..64_u64 {
-            assert_eq!(set.take_any(Some(1), n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).unwrap() % 2, 1);
+            assert_eq!(set.take_any(Some(odd), n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).unwrap() % 2, 1);
         }
-        assert_eq!(set.take_any(Some(1), 5), None);
-        assert_eq!(set.take_any(Some(0), 5).unwrap() % 2, 0);
+        assert_eq!(set.take_any(Some(odd), 5), None);
+        assert_eq!(set.take_any(Some(Places::of_parity(0)), 5).unwrap() % 2, 0);
+    }
+
+    #[test]
+    fn wanted_ports_are_given_first_and_then_others_of_their_parity() {
+        let like = |lanes, port| Lanes::new(lanes).unwrap().like(Ipv6Addr::LOCALHOST, port).places(0, 0);
+        for (size, lanes) in [(16, 32), (64, 2), (128, 4), (128, 32), (4096, 8)] {
+            let mut set = PortSet::default();
+            set.make(size, std::iter::empty());
+            // Of the same slot by turns: what is known ahead for one of them is nothing for the other.
+            let kinds = [like(lanes, 7), like(lanes, 7 + 4), like(lanes, 6)];
+            let count = |places: Places| (0..size).filter(|place| places.contain(*place)).count();
+            let mut left = kinds.map(count);
+            let mut of_parity = [size / 2; 2];
+            for n in 0..u64::from(size / 2) {
+                let which = n as usize % 2;
+                let port = set.take_any(Some(kinds[which]), n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).unwrap();
+                assert_eq!(port % 2, 1, "{size} ports, {lanes} lanes");
+                assert_eq!(
+                    kinds[which].contain(port),
+                    left[which] > 0,
+                    "{size} ports, {lanes} lanes: {port} is the {n}th"
+                );
+                for (left, kind) in left.iter_mut().zip(kinds) {
+                    *left -= usize::from(kind.contain(port));
+                }
+                of_parity[1] -= 1;
+            }
+            assert_eq!(
+                (of_parity[1], set.take_any(Some(kinds[0]), 5), set.take_any(Some(kinds[1]), 6)),
+                (0, None, None)
+            );
+            assert_eq!(set.free(), of_parity[0]);
+            let even = set.take_any(Some(kinds[2]), 5).unwrap();
+            assert!(even % 2 == 0 && (left[2] == 0 || kinds[2].contain(even)));
+        }
     }
 }

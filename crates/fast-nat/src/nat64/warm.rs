@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use super::entries::{Bound, binding_key, endpoint};
 use super::index::Place;
 use super::{Binding, Inbound, Index, Ipv4Addr, Nat64, Outbound, Protocol, Timestamp, tick};
+use crate::lanes::Like;
 use crate::prefetch;
 
 /// Flows that are warmed up at a time.
@@ -111,7 +112,7 @@ impl Nat64 {
             self.host_index.prefetch(begin.host);
             begin.by_remote = self.by_remote.place(self.hasher.session(flow.host, key, remote));
             self.by_remote.prefetch(begin.by_remote);
-            (begin.protocol, begin.parity) = (flow.protocol, flow.port & 1);
+            (begin.protocol, begin.like) = (flow.protocol, self.config.lanes.like(flow.host, flow.port));
             begin.deadline = tick.saturating_add(self.first_timer(flow.protocol)).saturating_add(1);
             count += 1;
         }
@@ -143,9 +144,9 @@ impl Nat64 {
             let Some(block) = self.blocks.get(begin.block).and_then(|block| block.data.try_lock()) else {
                 continue;
             };
-            let parity = (begin.parity ^ block.first_port) & 1;
+            let places = begin.like.places(block.address, block.first_port);
             let Some(place) =
-                block.ports.get(begin.protocol as usize).and_then(|ports| ports.foresee(parity))
+                block.ports.get(begin.protocol as usize).and_then(|ports| ports.foresee(places))
             else {
                 continue;
             };
@@ -281,7 +282,7 @@ impl End {
 struct Begin {
     prefix: u128,
     protocol: Protocol,
-    parity: u16,
+    like: Like,
     owner: u32,
     shard: u32,
     block: u32,
@@ -299,7 +300,7 @@ impl Default for Begin {
         Self {
             prefix: 0,
             protocol: Protocol::Tcp,
-            parity: 0,
+            like: Like::default(),
             owner: 0,
             shard: 0,
             block: 0,

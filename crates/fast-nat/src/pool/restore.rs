@@ -83,6 +83,7 @@ mod tests {
             reserved: vec![Ipv4Addr::new(198, 51, 100, 14)],
             max_leases_per_subnet: 3,
             rest: Duration::from_secs(100),
+            lanes: crate::Lanes::ONE,
         };
         (LeasePool::new(&config).unwrap(), LeaseTable::new(4, Duration::from_secs(100)))
     }

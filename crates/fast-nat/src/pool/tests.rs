@@ -14,6 +14,7 @@ fn config(net: &str) -> PoolConfig {
         reserved: vec![],
         max_leases_per_subnet: 1000,
         rest: MINUTE,
+        lanes: Lanes::ONE,
     }
 }
 
@@ -184,10 +185,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     /// Random operations against a model of plain lists: who holds what, and which address rests since when.
     #[test]
-    fn the_pool_agrees_with_a_model_of_plain_lists(steps in steps()) {
+    fn the_pool_agrees_with_a_model_of_plain_lists(steps in steps(), lanes in 0..6_u32) {
         let mut config = config("198.51.100.0/29");
         config.reserved.push("198.51.100.1".parse().unwrap());
         config.max_leases_per_subnet = 4;
+        config.lanes = Lanes::new(1 << lanes).unwrap();
         let table = table();
         let mut pool = LeasePool::new(&config).unwrap();
         let mut held = Vec::<(u64, Ipv4Addr)>::new();

@@ -7,6 +7,6 @@ pub use fast_nat::nat64::{
 };
 pub use fast_nat::{
     BlockPool, BlockPoolConfig, BlockRefusal, Deterministic, DeterministicConfig, DeterministicNet, Granted,
-    PortNet,
+    Lanes, PortNet,
 };
 pub use fast_nat::{Timestamp, is_eligible_host};

@@ -186,6 +186,12 @@ impl Run {
             }
             let is_even = flow.port.is_multiple_of(2) == port.is_multiple_of(2);
             self.count(if is_even { "port: same parity" } else { "port: other parity" });
+            let lanes = self.model.config.lanes;
+            if lanes.count() > 1 {
+                let out = lanes.of_outbound(flow.host, flow.port, 0);
+                let is_one = out == lanes.of_inbound(address, port, 0);
+                self.count(if is_one { "port: same lane" } else { "port: other lane" });
+            }
             let is_kept = PortClass::of(flow.port) == PortClass::of(port);
             self.count(if is_kept { "port: same class" } else { "port: other class" });
         }

@@ -4,7 +4,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::api::{
-    BlockPoolConfig, DeterministicConfig, DeterministicNet, Filtering, NatConfig, PortNet, Quota, Timers,
+    BlockPoolConfig, DeterministicConfig, DeterministicNet, Filtering, Lanes, NatConfig, PortNet, Quota,
+    Timers,
 };
 
 use super::run::Setup;
@@ -29,6 +30,7 @@ fn nat() -> NatConfig {
         subscriber_prefix_len: 64,
         lease_prefix_len: 128,
         low_ports: true,
+        lanes: Lanes::ONE,
         max_resting_ports: u16::MAX,
         events: 48,
         track_changes: true,
@@ -138,6 +140,7 @@ pub fn setups() -> Vec<Setup> {
         max_hosts: 8,
         max_blocks: 30,
         quota: Quota { sessions: 30, new_sessions_per_second: 7, burst: 3 },
+        lanes: Lanes::new(2).unwrap(),
         ..nat()
     };
     let dependent_shared = NatConfig {
@@ -153,6 +156,7 @@ pub fn setups() -> Vec<Setup> {
         max_hosts: 8,
         max_blocks: 30,
         max_resting_ports: 3,
+        lanes: Lanes::new(Lanes::MOST).unwrap(),
         quota: Quota { sessions: 6, new_sessions_per_second: 2, burst: 2 },
         ..nat()
     };

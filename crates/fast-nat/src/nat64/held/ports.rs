@@ -7,6 +7,7 @@ use super::super::ports::PortSet;
 use super::super::{Ipv4Addr, PortClass, Protocol};
 use super::Held;
 use crate::faults::{self, Point};
+use crate::lanes::Like;
 
 /// Blocks of one host: as many are looked through for a free port. One that was found to have some comes first the next time.
 pub(in crate::nat64) const MOST_BLOCKS: u32 = 128;
@@ -58,11 +59,12 @@ impl Held<'_> {
         }
     }
 
-    /// Takes a free port of the host for a binding more: `wanted` if that is free, else one of the class, and of the parity if there is one.
+    /// Takes a free port of the host for a binding more: `wanted` if that is free, else one of the class: of the first block
+    /// that has one of the parity, and there of the lane if there is one.
     pub(in crate::nat64) fn take_port(
         &mut self,
         owner: u32,
-        (protocol, class, parity): (Protocol, PortClass, u16),
+        (protocol, class, like): (Protocol, PortClass, Like),
         wanted: Option<u64>,
         tick: u32,
     ) -> Option<Port> {
@@ -92,10 +94,10 @@ impl Held<'_> {
                     let place = port.checked_sub(first_port).filter(|place| *place < size)?;
                     (wanted.to_bits() == own && ports.take(place)).then_some(place)
                 });
-                let parity = (parity ^ first_port) & 1;
+                let places = like.places(own, first_port);
                 let taken = here.or_else(|| {
                     // Where a certain port is wanted, all blocks are looked at for it first.
-                    (wanted.is_none()).then(|| ports.take_any(Some(parity), random)).flatten()
+                    (wanted.is_none()).then(|| ports.take_any(Some(places), random)).flatten()
                 });
                 if let Some(place) = taken {
                     best = Some((at, before));
@@ -115,7 +117,7 @@ impl Held<'_> {
             if wanted.is_some() {
                 // The wanted one is not to be had.
                 drop(data);
-                return self.take_port(owner, (protocol, class, parity), None, tick);
+                return self.take_port(owner, (protocol, class, like), None, tick);
             }
             let mut this = nat.blocks.get(id)?.data.lock();
             let place = this.ports_of(protocol).take_any(None, random)?;
