@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use fast_nat::nat64::{BlockLease, StaticBinding};
-use fast_nat::{EamTable, InsertError, Lease, LeaseKind};
+use fast_nat::{EamTable, InsertError, Lanes, Lease, LeaseKind};
 use ipnet::Ipv4Net;
 
 use crate::clock;
@@ -52,6 +52,8 @@ pub struct TableFacts {
     pub shares: bool,
     /// Low ports are kept among themselves.
     pub low_ports: bool,
+    /// By how many addresses and ports are chosen.
+    pub lanes: Lanes,
 }
 
 impl Generation {
@@ -63,6 +65,7 @@ impl Generation {
         let tables = TableFacts {
             shares: shared().next().is_some(),
             low_ports: shared().any(|pool| pool.ports.first() < 1024),
+            lanes: Lanes::ONE,
         };
         Self {
             tables,

@@ -17,6 +17,7 @@ use protomask::config::{self, ControlSocket, Partial, Problems, Settings, contro
 use protomask::exit::Exit;
 use protomask::handover::take::{self, TakeError};
 use protomask::handover::{Inheritance, keeper, store};
+use protomask::kernel::lanes;
 use protomask::kernel::sysctl::Sysctls;
 use protomask::run::Start;
 use protomask::{control, demo, kernel, logging, privileges, run, state, who_had};
@@ -49,6 +50,8 @@ fn route(flags: Flags) -> Exit {
         Ok(configuration) => configuration,
         Err(problems) => return wrong(&problems),
     };
+    // While the right to it is there.
+    let steering = lanes::load_for(&configuration.settings);
     // Before the first thread: each begins with the rights of the one that starts it.
     let kept = privileges::keep_what_is_needed(&configuration.settings);
     let dropped = Arc::new(AtomicU64::new(0));
@@ -77,7 +80,8 @@ fn route(flags: Flags) -> Exit {
             }
         }
     }
-    run::run(Start { flags, configuration, log_dropped: dropped, log_control, inheritance }, &log)
+    let start = Start { flags, configuration, log_dropped: dropped, log_control, inheritance, steering };
+    run::run(start, &log)
 }
 
 fn keep(flags: &Flags) -> ExitCode {

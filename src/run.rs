@@ -17,6 +17,7 @@ use crate::config::Configuration;
 use crate::error::chain;
 use crate::exit::Exit;
 use crate::handover::Inheritance;
+use crate::kernel::lanes;
 use crate::logging::LogControl;
 use crate::records::Recorder;
 use crate::reload::reader::Reader;
@@ -44,6 +45,8 @@ pub struct Start {
     pub log_control: Option<LogControl>,
     /// What was kept for this start.
     pub inheritance: Inheritance,
+    /// The program that shares packets out to workers, or why there is none.
+    pub steering: lanes::Loaded,
 }
 
 /// Sets the router up, runs it until a signal or until it gives up, and cleans up.
@@ -68,7 +71,7 @@ fn raise_descriptor_limit(log: &Logger) {
 }
 
 async fn live(start: Start, log: &Logger) -> Exit {
-    let Start { flags, configuration, log_dropped, log_control, inheritance } = start;
+    let Start { flags, configuration, log_dropped, log_control, inheritance, steering } = start;
     // From here on a signal no longer ends the process by itself: what was made is taken away first.
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -78,7 +81,7 @@ async fn live(start: Start, log: &Logger) -> Exit {
         }
     };
     let text = Arc::new(Mutex::new(configuration.text.clone()));
-    let made = match Box::pin(set_up_with(configuration, log, log_dropped, inheritance)).await {
+    let made = match Box::pin(set_up_with(configuration, log, log_dropped, inheritance, steering)).await {
         Ok(made) => made,
         Err(error) => {
             crit!(log, "cannot start"; "because" => chain(&error));

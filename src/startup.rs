@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use easy_tun::{Device, DeviceBuilder, Offloads};
-use fast_nat::nat64::Nat64;
-use fast_nat::{Deterministic, LeaseKind, LeaseTable};
+use fast_nat::nat64::{Nat64, NatConfig};
+use fast_nat::{Deterministic, Lanes, LeaseKind, LeaseTable};
 use parking_lot::Mutex;
 use rtnl::Snapshot;
 use slog::{Logger, debug, info, warn};
@@ -37,6 +37,7 @@ use crate::generation::{self, Placed};
 use crate::handover::give::{self, Requests};
 use crate::handover::take::Predecessor;
 use crate::handover::{Inheritance, store};
+use crate::kernel::lanes::{self, NotSteered};
 use crate::kernel::preflight::{self, Intent};
 use crate::kernel::sysctl::Sysctls;
 use crate::kernel::{LINK_ALIAS, masquerade};
@@ -70,7 +71,8 @@ pub async fn set_up(
     log: &Logger,
     log_dropped: Arc<AtomicU64>,
 ) -> Result<SetUp, StartError> {
-    Box::pin(set_up_with(configuration, log, log_dropped, Inheritance::default())).await
+    let steering = lanes::load_for(&configuration.settings);
+    Box::pin(set_up_with(configuration, log, log_dropped, Inheritance::default(), steering)).await
 }
 
 /// The same with what was kept for this start. A router that waits for it ends when this one is set up, and not before.
@@ -79,6 +81,7 @@ pub async fn set_up_with(
     log: &Logger,
     log_dropped: Arc<AtomicU64>,
     mut inheritance: Inheritance,
+    steering: lanes::Loaded,
 ) -> Result<SetUp, StartError> {
     let handle = rtnl::Handle::open()?;
     let snapshot = handle.snapshot().await?;
@@ -86,6 +89,7 @@ pub async fn set_up_with(
     let left = configuration.settings.state_dir.as_deref();
     let left = left.map_or_else(Left::default, |folder| Left::read(folder, &interface));
     let note = configuration.settings.state_dir.as_deref().and_then(|folder| Note::read(folder, &interface));
+    let lanes = lanes::told_by(&steering);
     let begun = Begun::new(configuration, &left.changes, &snapshot)?;
     let (settings, plan) = (&begun.generation.settings, &begun.generation.plan);
     let (pools, prefixes) = (plan.claimed(settings), settings.prefix_nets());
@@ -97,8 +101,9 @@ pub async fn set_up_with(
     let desks = (0..settings.num_queues).map(|_| Desk::new()).collect::<io::Result<_>>();
     let desks = desks.map_err(StartError::Desks)?;
     let deterministic = who_had::plan(settings).transpose()?;
-    let tables = tables(plan, settings)?;
-    let (begun, placed) = place(begun, &tables, &snapshot)?;
+    let tables = tables(plan, settings, lanes)?;
+    let (mut begun, placed) = place(begun, &tables, &snapshot)?;
+    begun.generation.tables.lanes = lanes;
     let (settings, plan) = (&begun.generation.settings, &begun.generation.plan);
     let rules = plan.rules(settings, &snapshot);
     let queues = inheritance.queues(&interface, log);
@@ -156,6 +161,7 @@ pub async fn set_up_with(
     };
     describe::plan(settings, plan, &snapshot, metrics_listener.as_ref(), log);
     describe::offloads(settings, device.offloads(), log);
+    steer(&device, steering, log);
     describe::meanwhile(&device, (kept, replaces), meanwhile, log);
     for queue in excess {
         if let Err(error) = queue.detach() {
@@ -201,10 +207,26 @@ pub async fn set_up_with(
     Ok(SetUp { shared, device, sysctls, state, _records: records_guard })
 }
 
-fn tables(plan: &Plan, settings: &Settings) -> Result<Tables, StartError> {
+/// Has the program share packets out to workers. Without it the kernel does that by itself, whoever had the device before.
+fn steer(device: &Device, steering: lanes::Loaded, log: &Logger) {
+    let given = steering.and_then(|(lanes, program)| {
+        device.steer(Some(&program)).map_err(NotSteered::Refused)?;
+        Ok(lanes)
+    });
+    if given.is_err()
+        && device.adopted()
+        && let Err(error) = device.steer(None)
+    {
+        warn!(log, "a program that shares packets out to workers cannot be taken from the device, if an earlier run has left one there";
+            "because" => chain(&error));
+    }
+    describe::steering(device.queues().len(), &given, log);
+}
+
+fn tables(plan: &Plan, settings: &Settings, lanes: Lanes) -> Result<Tables, StartError> {
     Ok(Tables {
         leases: lease_table(plan, settings),
-        nat: Nat64::new(plan.nat(settings))?,
+        nat: Nat64::new(NatConfig { lanes, ..plan.nat(settings) })?,
         fragments: Fragments::new(fragments::Limits {
             memory: settings.fragments.memory,
             timeout: settings.fragments.timeout,

@@ -83,6 +83,7 @@ const SHORTEST_POOL: u8 = 12;
 
 /// Everything that a run is told. Every value is legal.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each turns one thing on or off, and depends on no other")]
 pub struct Settings {
     /// Name of the TUN device.
     pub interface: String,
@@ -131,6 +132,8 @@ pub struct Settings {
     pub offloads: Offloads,
     /// Whether consecutive packets of one flow are joined where the device takes super-packets.
     pub join: bool,
+    /// Whether a program in the kernel chooses the worker of each packet, where it may be loaded: see [`crate::kernel::lanes`].
+    pub steering: bool,
     /// What is done about the segment sizes that TCP connections announce.
     pub mss_clamp: MssClamp,
     /// Who may use the router.

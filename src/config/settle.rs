@@ -101,6 +101,7 @@ impl Partial {
             mtu: check.between(self.mtu, DEFAULT_MTU, (1280, u16::MAX), "mtu"),
             offloads: self.offloads.map_or(Offloads::all(), |placed| placed.value.0),
             join: self.join.is_none_or(|placed| placed.value),
+            steering: self.steering.is_none_or(|placed| placed.value),
             mss_clamp: self.mss_clamp.map_or(MssClamp::Off, |placed| placed.value),
             allow_from: self.allow_from.map_or(AllowFrom::Automatic, |nets| AllowFrom::Only(values(nets))),
             deny_to: self.deny_to.map(values).unwrap_or_default(),

@@ -61,6 +61,7 @@ fn every_key_is_read() {
         mtu = 1600
         offloads = "checksum, tso6"
         join = false
+        steering = false
         mss_clamp = 1220
         allow_from = ["fc00::/7", "2001:db8::/32"]
         deny_to = ["192.0.2.0/24"]
@@ -240,6 +241,7 @@ fn every_key_is_read() {
         mtu: 1600,
         offloads: Offloads::CHECKSUM | Offloads::TSO6,
         join: false,
+        steering: false,
         mss_clamp: MssClamp::Most(1220),
         allow_from: AllowFrom::Only(vec!["fc00::/7".parse().unwrap(), "2001:db8::/32".parse().unwrap()]),
         deny_to: vec!["192.0.2.0/24".parse().unwrap()],
@@ -332,7 +334,7 @@ fn offloads_and_segment_sizes_are_named_or_refused_by_name() {
     assert_eq!((settings.offloads, settings.mss_clamp), (Offloads::empty(), MssClamp::Auto));
     let settings = parse("").unwrap();
     assert_eq!((settings.offloads, settings.mss_clamp), (Offloads::all(), MssClamp::Off));
-    assert!(settings.join);
+    assert!(settings.join && settings.steering);
     refused(&[
         (
             "offloads = \"tso4, gro\"",

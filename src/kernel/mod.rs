@@ -8,6 +8,7 @@
 //! | [`masquerade`] | the nftables table that hides pools behind the host's own IPv4 address |
 //! | [`firewall`] | notices rules of others that drop what this router forwards |
 //! | [`sysctl`] | forwarding: read, enable on request, restore |
+//! | [`lanes`] | the program by which both ways of a flow come to one worker |
 //! | [`preflight`] | pure checks of the configuration against what is there |
 //! | [`cleanup`] | finds and removes what carries our marks |
 //!
@@ -19,6 +20,7 @@
 
 pub mod cleanup;
 pub mod firewall;
+pub mod lanes;
 pub mod masquerade;
 mod netfilter;
 pub mod preflight;

@@ -1,6 +1,6 @@
 //! What leases addresses and port blocks is told.
 
-use fast_nat::{BlockPoolConfig, PoolConfig, PortNet};
+use fast_nat::{BlockPoolConfig, Lanes, PoolConfig, PortNet};
 
 use super::Plan;
 use crate::config::{PoolSettings, Settings, Sharing};
@@ -10,15 +10,15 @@ impl Plan {
         self.pools.iter().filter(move |pool| pool.sharing == share)
     }
 
-    /// What the pool of whole addresses consists of.
-    pub fn lease_pool(&self, settings: &Settings) -> PoolConfig {
+    /// What the pool of whole addresses consists of, and by how many lanes it chooses.
+    pub fn lease_pool(&self, settings: &Settings, lanes: Lanes) -> PoolConfig {
         let mapped = settings.mapped_within(self.nets().into_iter());
         PoolConfig {
             pools: self.pools_that(Sharing::Exclusive).map(|pool| pool.net).collect(),
             reserved: mapped.into_iter().chain([self.router_address]).collect(),
             max_leases_per_subnet: self.max_leases_per_subnet(settings),
             rest: settings.address_rest,
-            lanes: fast_nat::Lanes::ONE,
+            lanes,
         }
     }
 

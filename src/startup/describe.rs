@@ -3,11 +3,14 @@
 use std::net::TcpListener;
 
 use easy_tun::{Device, Offloads};
+use fast_nat::Lanes;
 use rtnl::Snapshot;
 use slog::{Logger, info, o, warn};
 
 use crate::actors::routes::describe_allowed;
 use crate::config::Settings;
+use crate::error::chain;
+use crate::kernel::lanes::NotSteered;
 use crate::plan::Plan;
 use crate::state::Meanwhile;
 
@@ -82,6 +85,21 @@ pub(super) fn offloads(settings: &Settings, granted: Offloads, log: &Logger) {
     }
 }
 
+/// Says who shares packets out to workers.
+pub(super) fn steering(queues: usize, given: &Result<Lanes, NotSteered>, log: &Logger) {
+    match given {
+        Ok(lanes) => {
+            info!(log, "both ways of a flow come to one worker, by a program in the kernel";
+                "lanes" => lanes.count(), "queues" => queues);
+        }
+        Err(NotSteered::OneWorker) => {}
+        Err(why) => {
+            info!(log, "the kernel shares packets out to workers by what it remembers of flows, which is dearer with many of them";
+                "because" => chain(why));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -106,13 +124,42 @@ mod tests {
         }
     }
 
-    fn said(granted: Offloads) -> String {
+    impl Kept {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    fn log() -> (Logger, Kept) {
         let kept = Kept::default();
         let drain = slog_term::FullFormat::new(slog_term::PlainSyncDecorator::new(kept.clone())).build();
-        let log = Logger::root(drain.fuse(), o!());
+        (Logger::root(drain.fuse(), o!()), kept)
+    }
+
+    fn said(granted: Offloads) -> String {
+        let (log, kept) = log();
         let settings = Partial::default().configure(vec![]).unwrap().settings;
         offloads(&settings, granted, &log);
-        String::from_utf8(kept.0.lock().unwrap().clone()).unwrap()
+        kept.text()
+    }
+
+    #[test]
+    fn who_shares_packets_out_is_said_and_why_it_is_not_the_program() {
+        let said = |given| {
+            let (log, kept) = log();
+            steering(4, &given, &log);
+            kept.text()
+        };
+        let by_program = said(Ok(Lanes::new(8).unwrap()));
+        assert!(
+            by_program.contains("by a program in the kernel") && by_program.contains("lanes: 8"),
+            "{by_program}"
+        );
+        assert!(by_program.contains("queues: 4"), "{by_program}");
+        assert_eq!(said(Err(NotSteered::OneWorker)), "", "one worker has all");
+        let by_kernel = said(Err(NotSteered::Off));
+        assert!(by_kernel.contains("by what it remembers of flows"), "{by_kernel}");
+        assert!(by_kernel.contains("because: steering = false"), "{by_kernel}");
     }
 
     #[test]

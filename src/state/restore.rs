@@ -224,7 +224,7 @@ impl Restoring<'_> {
         clock: &Clock,
         outcome: &mut Outcome,
     ) -> Result<(), String> {
-        let config = self.plan.lease_pool(self.settings);
+        let config = self.plan.lease_pool(self.settings, self.nat.config().lanes);
         let mut pool = LeasePool::new(&config).map_err(|error| error.to_string())?;
         // Its host may have sent until the last was written: what each packet touches is not kept from moment to moment.
         let silent = Duration::from_millis(clock.since_last);

@@ -61,6 +61,19 @@ impl Lab {
         self.command_after(&format!("mount --bind '{}' /run", self.run_directory().display()))
     }
 
+    /// The same as root who may not load programs into the kernel.
+    pub(crate) fn protomask_without_programs(&self) -> Command {
+        // The bounding set limits what root gets when it starts a program; CAP_SYS_ADMIN would do as well.
+        let without = "exec setpriv --bounding-set -bpf,-sys_admin \"$0\" \"$@\"";
+        self.command_after(&format!("mount --bind '{}' /run && {without}", self.run_directory().display()))
+    }
+
+    /// Whether the kernel would let anybody load them (`kernel.unprivileged_bpf_disabled`).
+    pub(crate) fn anybody_may_load_programs() -> bool {
+        std::fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled")
+            .is_ok_and(|value| value.trim() == "0")
+    }
+
     /// The program in the router's namespace, after a shell command in a mount namespace of its own, where `/var/lib` is the
     /// laboratory's.
     pub(crate) fn command_after(&self, preparation: &str) -> Command {

@@ -48,8 +48,13 @@ impl Router {
     /// Starts it and waits until it says that it is ready.
     pub(crate) fn start(lab: &Lab, flags: &[&str]) -> Self {
         let mut router = Self::spawn(lab, flags);
-        router.wait("it is ready", |router| router.get("/readyz").is_some_and(|answer| answer.status == 200));
+        router.wait_until_ready();
         router
+    }
+
+    /// Waits until it is.
+    pub(crate) fn wait_until_ready(&mut self) {
+        self.wait("it is ready", |router| router.get("/readyz").is_some_and(|answer| answer.status == 200));
     }
 
     /// Starts it and waits until it answers at all: it may never become ready.

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod bpf;
 mod bulk;
 mod card;
 mod error;
@@ -13,6 +14,7 @@ mod server;
 mod sockopt;
 mod topology;
 
+pub use bpf::run_program;
 pub use bulk::{Direction, Transfer, bulk_transfer};
 pub use error::Error;
 pub use exchange::{tcp_connect, tcp_exchange, udp_exchange};

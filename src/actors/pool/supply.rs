@@ -20,7 +20,8 @@ use crate::shared::Shared;
 /// The pools of a generation, in which everything is free. Also says whether they can be made.
 pub(crate) fn pools(generation: &Generation) -> Result<(LeasePool, BlockPool), String> {
     let (plan, settings) = (&generation.plan, &generation.settings);
-    let addresses = LeasePool::new(&plan.lease_pool(settings)).map_err(|error| chain(&error))?;
+    let addresses =
+        LeasePool::new(&plan.lease_pool(settings, generation.tables.lanes)).map_err(|error| chain(&error))?;
     let blocks = BlockPool::new(&plan.block_pool(settings)).map_err(|error| chain(&error))?;
     Ok((addresses, blocks))
 }

@@ -29,6 +29,7 @@ impl<'t> Reader<'t> {
             mtu: self.value(&mut top, "mtu"),
             offloads: self.text_value(&mut top, "offloads"),
             join: self.value(&mut top, "join"),
+            steering: self.value(&mut top, "steering"),
             mss_clamp: self.value(&mut top, "mss_clamp"),
             allow_from: self.list::<Ipv6Net>(&mut top, "allow_from"),
             deny_to: self.list::<Ipv4Net>(&mut top, "deny_to"),

@@ -16,6 +16,7 @@ worker_nice = -7
 mtu = 1600
 offloads = "checksum"
 join = false
+steering = false
 mss_clamp = 1220
 allow_from = ["fc00::/7"]
 deny_to = ["192.0.2.0/24"]
@@ -93,7 +94,7 @@ ipv6 = "2001:db8:aaaa::/124"
 "#;
 
 /// A line, another one for it, and the key that waits for a restart then, if one does.
-const CASES: [(&str, &str, Option<&str>); 68] = [
+const CASES: [(&str, &str, Option<&str>); 69] = [
     ("interface = \"nat0\"", "interface = \"nat1\"", Some("interface")),
     ("64:ff9b:2::/96\"]", "64:ff9b:3::/96\"]", None),
     ("reservation_timeout = \"3h\"", "reservation_timeout = \"4h\"", None),
@@ -104,6 +105,7 @@ const CASES: [(&str, &str, Option<&str>); 68] = [
     ("mtu = 1600\n", "mtu = 1601\n", Some("mtu")),
     ("offloads = \"checksum\"", "offloads = \"off\"", Some("offloads")),
     ("join = false", "join = true", Some("join")),
+    ("steering = false", "steering = true", Some("steering")),
     ("mss_clamp = 1220", "mss_clamp = 1221", None),
     ("allow_from = [\"fc00::/7\"]", "allow_from = []", None),
     ("deny_to = [\"192.0.2.0/24\"]", "deny_to = []", None),

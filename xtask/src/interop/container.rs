@@ -65,7 +65,7 @@ impl Container<'_> {
     fn start(&self, image: &str, namespace: &str, config: &str) -> Result<()> {
         let (sh, name) = (self.sh, &self.name);
         cmd!(sh, "timeout 60 podman --runtime runc run --detach --name {name} --pull=never --network=ns:{namespace}")
-            .args(["--read-only", "--cap-drop=all", "--cap-add=NET_ADMIN,SYS_NICE", "--device=/dev/net/tun"])
+            .args(["--read-only", "--cap-drop=all", "--cap-add=NET_ADMIN,SYS_NICE,BPF", "--device=/dev/net/tun"])
             .args(["--security-opt=no-new-privileges"])
             .args(["--ulimit=nofile=20000:20000", "--ulimit=nproc=4000:4000"])
             .arg(format!("--volume={config}:/etc/protomask/protomask.toml:ro"))

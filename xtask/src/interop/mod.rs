@@ -27,6 +27,7 @@ const CONFIG: &str = r#"
 interface = "nat64"
 translation_prefix = "64:ff9b:1::/96"
 prometheus = "127.0.0.1:9464"
+num_queues = 2
 
 [log]
 format = "json"
@@ -35,6 +36,9 @@ format = "json"
 prefix = "203.0.113.0/24"
 masquerade = true
 "#;
+
+/// What the log says once the program that shares packets out to workers is there: the rights for it were enough.
+const STEERED: &str = "both ways of a flow come to one worker, by a program in the kernel";
 
 /// The verb.
 pub(crate) fn interop(project: &Project) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The daemon with no more rights than the systemd unit gives it: not root, one capability, a read-only `/proc/sys`.
+//! The daemon with no more rights than the systemd unit gives it: not root, two capabilities, a read-only `/proc/sys`.
 //!
 //! There is no systemd to start the unit where the checks run, so its main settings are made by hand here.
 
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use netlab::Topology;
 use xshell::{Shell, cmd};
 
-use super::{CONFIG, syscalls, traffic, wait_until};
+use super::{CONFIG, STEERED, syscalls, traffic, wait_until};
 use crate::project::Project;
 
 /// In mount namespace of its own: a `/run` that anybody may execute from, a TUN device node with the mode that udev
@@ -28,7 +28,7 @@ mount --bind /proc/sys /proc/sys
 mount -o remount,bind,ro /proc/sys
 exec strace --daemonize --follow-forks --quiet=all --signal=none --output="$3" \
   setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs \
-  --bounding-set=-all,+net_admin --inh-caps=-all,+net_admin --ambient-caps=-all,+net_admin \
+  --bounding-set=-all,+net_admin,+bpf --inh-caps=-all,+net_admin,+bpf --ambient-caps=-all,+net_admin,+bpf \
   /run/daemon --config /run/protomask.toml
 "#;
 
@@ -56,13 +56,14 @@ pub(super) fn check(project: &Project, binary: &Path) -> Result<()> {
         .and_then(|status| {
             ensure!(status.success(), "after SIGTERM: {status}");
             traffic::nothing_left(&lab)?;
+            ensure!(sh.read_file(&log)?.contains(STEERED), "the program that tells lanes was not loaded");
             syscalls::check(sh, &sh.read_file(&trace)?)
         });
     if outcome.is_err() {
         eprintln!("{}", sh.read_file(&log).unwrap_or_default());
     }
     outcome.context("the daemon with the unit's rights")?;
-    println!("interop: CAP_NET_ADMIN and the unit's system calls are enough, without root");
+    println!("interop: the unit's capabilities and system calls are enough, without root");
     Ok(())
 }
 
