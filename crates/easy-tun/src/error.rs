@@ -70,7 +70,8 @@ pub enum Error {
     },
     /// Programs of eBPF may not be loaded: a capability is missing, or a filter of system calls forbids it.
     #[error(
-        "loading a steering program is not permitted; run as root or give the process CAP_BPF (a user namespace's own root has it not)"
+        "loading a steering program is not permitted; run as root or give the process CAP_BPF (a seccomp profile or a user \
+         namespace may forbid it all the same)"
     )]
     SteeringForbidden,
     /// Any other system call failed.
