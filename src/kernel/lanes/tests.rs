@@ -20,7 +20,9 @@ fn what_speaks_against_the_program_is_named_before_it_is_loaded() {
         let mut settings = Partial::default().configure(vec![]).unwrap().settings;
         (settings.num_queues, settings.sessions.block_size, settings.steering) =
             (queues, block_size, steering);
-        load_for(&settings).unwrap_err().to_string()
+        let loaded = load_for(&settings);
+        assert_eq!(told_by(&loaded), Lanes::ONE, "nothing is chosen for a program that is not there");
+        loaded.unwrap_err().to_string()
     };
     assert_eq!(why(4, 128, false), "steering = false");
     assert_eq!(why(1, 128, true), "there is one worker");
