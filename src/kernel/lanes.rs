@@ -46,8 +46,7 @@ pub enum NotSteered {
 
 /// As many lanes as it takes to share packets out to so many workers.
 fn lanes_for(workers: usize) -> Result<Lanes, NotSteered> {
-    let counts =
-        (1..=Lanes::MOST).filter_map(Lanes::new).filter(|lanes| usize::from(lanes.count()) >= workers);
+    let enough = |lanes: &Lanes| usize::from(lanes.count()) >= workers;
     let is_even = |lanes: &Lanes| {
         let count = usize::from(lanes.count());
         count.div_ceil(workers) * workers * MOST_ABOVE.1 <= count * MOST_ABOVE.0
@@ -55,7 +54,8 @@ fn lanes_for(workers: usize) -> Result<Lanes, NotSteered> {
     if workers < 2 {
         return Err(NotSteered::OneWorker);
     }
-    counts.into_iter().find(is_even).ok_or(NotSteered::Uneven(workers))
+    let mut counts = (1..=Lanes::MOST).filter_map(Lanes::new).filter(enough);
+    counts.find(is_even).ok_or(NotSteered::Uneven(workers))
 }
 
 /// Has the kernel load the program that a router with these settings needs: whatever comes later needs no right to it.
