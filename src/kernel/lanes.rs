@@ -151,8 +151,8 @@ fn by(code: u8, register: u8, constant: i32) -> Step {
     Step::Do(Instruction::new(code, (register, 0), 0, constant))
 }
 
-/// What has ports or an identifier is of the lane by them, other packets by their addresses. Fragments are of a lane of their own: only the
-/// first one has ports.
+/// What has ports or an identifier is of the lane by them, other packets by their addresses. Fragments are of the lane of both their
+/// addresses: only the first one has ports.
 fn program(lanes: Lanes) -> Vec<Instruction> {
     use Step::{Here, Jump};
     const TCP: i32 = 6;
